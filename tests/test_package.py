@@ -1,0 +1,75 @@
+r"""What the package promises about itself."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import torch_geometric_erwin
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / 'torch_geometric_erwin'
+# Each part may import those before it; transforms and datasets only `tree`.
+LAYERS = ['ops', 'tree', 'nn']
+OPTIONAL = ('torch_scatter', 'torch_cluster', 'ogb', 'scipy', 'sklearn',
+            'lightning', 'matplotlib', 'triton', 'MDAnalysis')
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def parts(path: Path) -> set[str]:
+    r"""The parts of the package that a module imports."""
+    names = [name.split('.') for name in imports(path)]
+    return {n[1] for n in names if n[0] == PACKAGE.name and len(n) > 1}
+
+
+@pytest.mark.parametrize('part', ['ops', 'tree', 'nn', 'transforms',
+                                  'datasets'])
+def test_dependencies_point_one_way(part):
+    allowed = {part}
+    allowed |= set(LAYERS[:LAYERS.index(part)]) if part in LAYERS else {'tree'}
+    for path in (PACKAGE / part).rglob('*.py'):
+        assert parts(path) <= allowed, path
+
+
+def test_imports_without_extras():
+    code = f'''
+import sys
+for name in {OPTIONAL!r}:
+    sys.modules[name] = None
+import torch_geometric_erwin, torch_geometric_erwin.transforms
+'''
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_version():
+    project = (ROOT / 'pyproject.toml').read_text()
+    version = re.search(r'^version = "(.+)"$', project, re.MULTILINE)
+    assert version and version[1] == torch_geometric_erwin.__version__
+
+
+def test_readme_runs(tmp_path):
+    text = (ROOT / 'README.md').read_text()
+    blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, 'README.md', 'exec'), {})
+
+
+def test_sources_are_complete():
+    r"""What the C++ files include is in the source distribution."""
+    manifest = (ROOT / 'MANIFEST.in').read_text()
+    assert 'csrc *.cpp *.h' in manifest
+    for path in (PACKAGE / 'csrc').iterdir():
+        assert path.suffix in ('.cpp', '.h')

@@ -1,0 +1,1 @@
+r"""Functions on tensors: checks, dispatch and the kernels behind them."""

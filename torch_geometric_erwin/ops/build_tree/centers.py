@@ -1,0 +1,46 @@
+r"""Centres of mass of neighbouring slots."""
+
+from torch import Tensor
+
+
+def group_centers(
+    pos: Tensor,
+    mass: Tensor | None,
+    index: Tensor,
+    mask: Tensor | None,
+    stride: int,
+) -> tuple[Tensor, Tensor]:
+    r"""Computes the centre of mass of every ``stride`` neighbouring slots.
+
+    The sum runs in halves, the first half of the slots plus the second, so
+    that every implementation rounds alike. Differentiable in :obj:`pos`.
+
+    Args:
+        pos: Positions, shape :math:`(N, D)`.
+        mass: Mass of each point, shape :math:`(N)`; :obj:`None` stands for
+            one each.
+        index: The point in each slot, shape :math:`(S)`.
+        mask: Which slots are real, shape :math:`(S)`; :obj:`None` for all.
+        stride: The number of slots of a group.
+
+    Returns:
+        The centres, shape :math:`(S / stride, D)`, and the masses, shape
+        :math:`(S / stride)`. An empty group has mass zero and centre zero.
+    """
+    if mass is None:
+        mass = pos.new_ones(pos.size(0))
+    weight = mass[index]
+    if mask is not None:
+        weight = weight * mask
+    weight = weight.view(-1, stride)
+    total = _sum_halves(weight)
+    share = weight / total.clamp(min=1).unsqueeze(1)  # no sum can overflow
+    parts = pos[index] * share.view(-1, 1)
+    return _sum_halves(parts.view(-1, stride, pos.size(1))), total
+
+
+def _sum_halves(x: Tensor) -> Tensor:
+    while x.size(1) > 1:
+        half = x.size(1) // 2
+        x = x[:, :half] + x[:, half:]
+    return x.squeeze(1)

@@ -1,0 +1,141 @@
+r"""The ball tree in pure torch, on whatever device the positions are.
+
+Every axis keeps a list of all points, sorted once. A node of the tree is a
+run of positions that is the same in all lists, so its extent on an axis is
+the difference between the run's ends, its median is the point in the middle,
+and a split moves points within the runs without comparing a coordinate
+again. All nodes of a depth are split at once. See also `csrc/tree.cpp`.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_geometric_erwin.ops.build_tree.centers import group_centers
+from torch_geometric_erwin.ops.build_tree.counts import LevelCounts
+from torch_geometric_erwin.ops.build_tree.layout import Layout
+from torch_geometric_erwin.ops.build_tree.orientation import (
+    Orientation,
+    turn,
+)
+
+# The slots of one level: `index` and `inverse` of every orientation, `mask`.
+LevelTensors = tuple[list[Tensor], list[Tensor], Tensor]
+
+
+def build_run(
+    pos: Tensor,
+    mass: Tensor | None,
+    box: Tensor | None,
+    levels: list[LevelCounts],
+    ways: list[Orientation],
+) -> list[LevelTensors] | None:
+    r"""Builds the levels that share a tree.
+
+    Args:
+        pos: Positions, one cloud after the other, shape :math:`(N, D)`.
+        mass: Mass of each point, shape :math:`(N)`.
+        box: Periodic cells, shape :math:`(B, D)`.
+        levels: The counts of each level.
+        ways: The orientations.
+
+    Returns:
+        The tensors of every level; :obj:`None` where a turned coordinate is
+        not finite.
+    """
+    layout = Layout(levels, pos.device)
+    out: list[LevelTensors] = []
+    for i, level in enumerate(levels):
+        cloud = _clouds(level, pos.device)
+        cell = None if box is None else box[cloud]
+        slot, mask, rank = layout.slots(i)
+        orders = [torch.arange(level.num_points, device=pos.device)]
+        if i == 0:
+            turned = turn(pos, ways[0], cell)
+            orders = [layout.order(_sort_axes(turned, cloud), turned)]
+        inside = orders[0]
+        for way in ways[1:]:
+            if pos.size(1) == 1:
+                order = _slide(layout, i, way)
+            else:
+                turned = turn(pos[inside], way,
+                              None if cell is None else cell[inside])
+                if not bool(torch.isfinite(turned).all()):
+                    return None
+                lists = _sort_axes(turned, cloud)
+                order = layout.order_of_balls(i, lists, turned)
+            orders.append(inside[order])
+        out.append((
+            [order[rank] for order in orders],
+            [_invert(order, slot) for order in orders],
+            mask,
+        ))
+        if i + 1 < len(levels):
+            assert level.stride is not None
+            pos, mass = coarsen(pos, mass, out[-1][0][0], mask, level.stride,
+                                levels[i + 1].num_points)
+    return out
+
+
+def coarsen(
+    pos: Tensor,
+    mass: Tensor | None,
+    index: Tensor,
+    mask: Tensor,
+    stride: int,
+    num_points: int,
+) -> tuple[Tensor, Tensor]:
+    r"""Returns the points of the next level and their masses."""
+    center, mass = group_centers(pos, mass, index, mask, stride)
+    if center.size(0) == num_points:
+        return center, mass
+    group = torch.nonzero_static(mass > 0, size=num_points).view(-1)
+    return center[group], mass[group]
+
+
+def _clouds(level: LevelCounts, device: torch.device) -> Tensor:
+    points = torch.from_numpy(level.points).to(device)
+    return torch.repeat_interleave(
+        torch.arange(len(level.points), device=device), points,
+        output_size=level.num_points)
+
+
+def _invert(order: Tensor, slot: Tensor) -> Tensor:
+    return torch.empty_like(order).scatter_(0, order, slot)
+
+
+def _sort_axes(pos: Tensor, cloud: Tensor) -> Tensor:
+    r"""Sorts each cloud's points on each axis, shape :math:`(D, N)`.
+
+    Equal coordinates are ordered by the coordinates in turn, then as given.
+    """
+    pos = pos + 0.  # there is no negative zero, however a device sorts it
+    columns = pos.t().contiguous()
+    order = torch.arange(pos.size(0), device=pos.device)
+    for column in columns.flip(0):
+        order = order[torch.sort(column[order], stable=True).indices]
+    lists = []
+    for column in columns:
+        by_axis = order[torch.sort(column[order], stable=True).indices]
+        by_cloud = torch.sort(cloud[by_axis], stable=True).indices
+        lists.append(by_axis[by_cloud])
+    return torch.stack(lists)
+
+
+def _slide(layout: Layout, i: int, way: Orientation) -> Tensor:
+    r"""Moves a line's balls by part of a ball, around its ends."""
+    level = layout.levels[i]
+    first = layout.first(i)
+    ptr = level.ptr
+    place = np.minimum(np.cumsum(level.balls) - level.balls + 1,
+                       max(len(first) - 1, 0))
+    ends = torch.from_numpy(place).to(first.device)
+    begin = torch.from_numpy(ptr[:-1]).to(first.device)
+    points = torch.from_numpy(level.points).to(first.device)
+    balls = torch.from_numpy(level.balls).to(first.device)
+    ball = points if len(first) == 0 else torch.where(
+        balls > 1, first[ends] - begin, points)
+    by = (ball.double() * way.slide).long()
+    cloud = _clouds(level, first.device)
+    here = torch.arange(level.num_points, device=first.device) - begin[cloud]
+    return begin[cloud] + (here + by[cloud]) % points[cloud]

@@ -1,0 +1,158 @@
+r"""The builder as a torch operator, opaque to the compiler."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_geometric_erwin.ops.build_tree import cpu, reference
+from torch_geometric_erwin.ops.build_tree.counts import (
+    LevelCounts,
+    count_levels,
+    nested_runs,
+)
+from torch_geometric_erwin.ops.build_tree.orientation import orientations
+from torch_geometric_erwin.ops.build_tree.reference import LevelTensors
+from torch_geometric_erwin.ops.native import library
+
+torch.library.define(
+    'torch_geometric_erwin::build_tree',
+    '(Tensor pos, Tensor ptr, Tensor? box, Tensor? order, int[] ball_sizes, '
+    'int[] strides, float[] rotations, bool perfect, str backend) -> '
+    'Tensor[]',
+)
+
+
+@torch.library.impl('torch_geometric_erwin::build_tree',
+                    'CompositeExplicitAutograd')
+def _build_tree(
+    pos: Tensor,
+    ptr: Tensor,
+    box: Tensor | None,
+    order: Tensor | None,
+    ball_sizes: list[int],
+    strides: list[int],
+    rotations: list[float],
+    perfect: bool,
+    backend: str,
+) -> list[Tensor]:
+    r"""Builds every level's `ptr`, `mask`, `group`, and for each orientation
+    its `index`, then for each its `inverse`, in one flat list.
+    """
+    if pos.dtype not in (torch.float32, torch.float64):
+        pos = pos.float()
+    pos = pos.contiguous()
+    if box is not None:
+        box = box.to(pos.dtype).contiguous()
+    build_run = _backend(backend, pos)
+    sizes = _sizes(pos, ptr)
+    levels = count_levels(sizes, ball_sizes, strides, perfect)
+    _check_counts(levels)
+    ways = orientations(rotations)
+    mass: Tensor | None = None
+    out: list[LevelTensors] = []
+    for run in nested_runs(levels):
+        tensors = build_run(pos, mass, box, run, ways)
+        if tensors is None:
+            raise ValueError(
+                f"Expected 'pos' to stay finite when rotated (got "
+                f"coordinates up to {pos.abs().max().item():g})")
+        out += tensors
+        if len(out) == len(levels):
+            break
+        # On to the points of the next run:
+        for i, (index, _, mask) in enumerate(tensors, len(out) - len(run)):
+            pos, mass = reference.coarsen(pos, mass, index[0], mask,
+                                          _stride(levels, i + 1),
+                                          levels[i + 1].num_points)
+    return _flatten(levels, out, order, pos.device)
+
+
+@torch.library.register_fake('torch_geometric_erwin::build_tree')
+def _fake_build_tree(
+    pos: Tensor,
+    ptr: Tensor,
+    box: Tensor | None,
+    order: Tensor | None,
+    ball_sizes: list[int],
+    strides: list[int],
+    rotations: list[float],
+    perfect: bool,
+    backend: str,
+) -> list[Tensor]:
+    ctx = torch.library.get_ctx()
+    out: list[Tensor] = []
+    for i in range(len(ball_sizes)):
+        points = pos.size(0) if i == 0 else ctx.new_dynamic_size()
+        slots = ctx.new_dynamic_size()
+        out += [
+            pos.new_empty(ptr.size(0), dtype=torch.long),
+            pos.new_empty(slots, dtype=torch.bool),
+            pos.new_empty(0 if i == 0 else points, dtype=torch.long),
+        ]
+        out += [pos.new_empty(slots, dtype=torch.long) for _ in rotations]
+        out += [pos.new_empty(points, dtype=torch.long) for _ in rotations]
+    return out
+
+
+def _backend(backend: str, pos: Tensor):  # type: ignore[no-untyped-def]
+    r"""Chooses the builder; all of them give the same balls."""
+    if backend == 'auto':
+        native = pos.device.type == 'cpu' and library() is not None
+        backend = 'cpp' if native else 'torch'
+    return cpu.build_run if backend == 'cpp' else reference.build_run
+
+
+def _sizes(pos: Tensor, ptr: Tensor) -> np.ndarray:
+    r"""Fetches the clouds' sizes, and the check of the positions with them:
+    the only time that the host waits for the device.
+    """
+    finite = torch.isfinite(pos).all().long().view(1).to(ptr.device)
+    host = torch.cat([ptr, finite]).cpu().numpy()
+    if not host[-1]:
+        raise ValueError("Expected 'pos' to have finite coordinates (got "
+                         "NaN or infinity)")
+    return np.diff(host[:-1])
+
+
+def _check_counts(levels: list[LevelCounts]) -> None:
+    slots = max(level.num_slots for level in levels)
+    if slots >= 2**31:
+        raise ValueError(f"Expected 'pos' to need fewer than 2**31 slots "
+                         f"(got {slots})")
+
+
+def _flatten(
+    levels: list[LevelCounts],
+    tensors: list[LevelTensors],
+    order: Tensor | None,
+    device: torch.device,
+) -> list[Tensor]:
+    out: list[Tensor] = []
+    for i, (level, slots) in enumerate(zip(levels, tensors, strict=True)):
+        index, inverse, mask = slots
+        if i == 0 and order is not None:
+            index = [order[x] for x in index]
+            inverse = [torch.empty_like(x).scatter_(0, order, x)
+                       for x in inverse]
+        group = _groups(levels, tensors, i).to(device)
+        ptr = torch.from_numpy(level.ptr).to(device)
+        out += [ptr, mask, group, *index, *inverse]
+    return out
+
+
+def _groups(levels: list[LevelCounts], tensors: list[LevelTensors],
+            i: int) -> Tensor:
+    r"""The group of slots of the level before that each point stands for."""
+    if i == 0:
+        return torch.empty(0, dtype=torch.long)
+    mask, stride = tensors[i - 1][2], _stride(levels, i)
+    if levels[i - 1].num_slots == levels[i].num_points * stride:
+        return torch.arange(levels[i].num_points, device=mask.device)
+    filled = mask.view(-1, stride).any(1)
+    return torch.nonzero_static(filled, size=levels[i].num_points).view(-1)
+
+
+def _stride(levels: list[LevelCounts], i: int) -> int:
+    stride = levels[i - 1].stride
+    assert stride is not None
+    return stride

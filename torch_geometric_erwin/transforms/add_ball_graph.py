@@ -1,0 +1,89 @@
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from torch_geometric_erwin.transforms.add_ball_tree import (
+    find_box,
+    stores_with_pos,
+)
+from torch_geometric_erwin.tree import knn_graph, radius_graph
+
+
+@functional_transform('add_ball_graph')
+class AddBallGraph(BaseTransform):
+    r"""Connects the points :obj:`data.pos` to their nearest neighbors, found
+    on a ball tree (functional name: :obj:`add_ball_graph`).
+
+    Writes :obj:`edge_index`; of a
+    :class:`~torch_geometric.data.HeteroData`, that of the edge type
+    :obj:`(node_type, "ball", node_type)`. Give either :obj:`k` or :obj:`r`.
+
+    Args:
+        k (int, optional): The number of nearest neighbors.
+            (default: :obj:`None`)
+        r (float, optional): The distance within which all points are
+            neighbors. (default: :obj:`None`)
+        loop (bool, optional): Whether a point is its own neighbor.
+            (default: :obj:`False`)
+        max_num_neighbors (int, optional): With :obj:`r`, keep only so many
+            nearest neighbors. (default: :obj:`None`, all of them)
+        flow (str, optional): :obj:`"source_to_target"` or
+            :obj:`"target_to_source"`.
+            (default: :obj:`"source_to_target"`)
+        box (torch.Tensor or float or str, optional): The edges of the
+            periodic cell, or the name of the attribute that holds them.
+            (default: :obj:`None`)
+        node_types (list[str], optional): For a
+            :class:`~torch_geometric.data.HeteroData`, the node types to
+            connect. (default: all that have positions)
+    """
+    def __init__(
+        self,
+        k: int | None = None,
+        r: float | None = None,
+        loop: bool = False,
+        max_num_neighbors: int | None = None,
+        flow: str = 'source_to_target',
+        box: Tensor | Sequence[float] | float | str | None = None,
+        node_types: Sequence[str] | None = None,
+    ) -> None:
+        if (k is None) == (r is None):
+            raise ValueError(f"Expected either 'k' or 'r' to be given "
+                             f"(got k={k}, r={r})")
+        self.k = k
+        self.r = r
+        self.loop = loop
+        self.max_num_neighbors = max_num_neighbors
+        self.flow = flow
+        self.box = box
+        self.node_types = node_types
+
+    def forward(self, data: Data | HeteroData) -> Data | HeteroData:
+        for store in stores_with_pos(data, self.node_types):
+            edges = self._connect(store, find_box(store, data, self.box))
+            if isinstance(data, HeteroData):
+                name = store._key
+                data[name, 'ball', name].edge_index = edges
+            else:
+                data.edge_index = edges
+                data.edge_attr = None  # it belonged to other edges
+        return data
+
+    def _connect(self, store: Any, box: Any) -> Tensor:
+        batch = store.batch if 'batch' in store else None
+        size = len(store.ptr) - 1 if 'ptr' in store else None
+        if self.k is not None:
+            return knn_graph(store.pos, self.k, batch, self.loop, self.flow,
+                             batch_size=size, box=box)
+        assert self.r is not None
+        return radius_graph(store.pos, self.r, batch, self.loop,
+                            self.max_num_neighbors, self.flow,
+                            batch_size=size, box=box)
+
+    def __repr__(self) -> str:
+        value = f'k={self.k}' if self.k is not None else f'r={self.r}'
+        return f'{self.__class__.__name__}({value})'

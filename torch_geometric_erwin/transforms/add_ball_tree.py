@@ -1,0 +1,109 @@
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data, HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from torch_geometric_erwin.tree import BallTree
+
+
+@functional_transform('add_ball_tree')
+class AddBallTree(BaseTransform):
+    r"""Builds the ball tree of the points :obj:`data.pos` and stores it in
+    :obj:`data` as plain tensors (functional name: :obj:`add_ball_tree`).
+
+    As the transform of a dataset it runs once per cloud, in the workers of a
+    data loader; :meth:`BallTree.from_data` reads the tree of a whole batch.
+
+    Args:
+        ball_size (int or list[int], optional): The number of slots of a
+            ball, a power of two, or one number per level.
+            (default: :obj:`128`)
+        strides (list[int], optional): How many slots make a point of the
+            next level. (default: :obj:`()`)
+        rotations (list[float], optional): The orientations, as angles in
+            degrees. (default: :obj:`(0., 45.)`)
+        completion (str, optional): :obj:`"balanced"` or :obj:`"perfect"`.
+            (default: :obj:`"balanced"`)
+        box (torch.Tensor or float or str, optional): The edges of the
+            periodic cell, or the name of the attribute that holds them.
+            (default: :obj:`None`)
+        node_types (list[str], optional): For a
+            :class:`~torch_geometric.data.HeteroData`, the node types to
+            build a tree for. (default: all that have positions)
+    """
+    def __init__(
+        self,
+        ball_size: int | Sequence[int] = 128,
+        strides: Sequence[int] = (),
+        rotations: Sequence[float] = (0., 45.),
+        completion: str = 'balanced',
+        box: Tensor | Sequence[float] | float | str | None = None,
+        node_types: Sequence[str] | None = None,
+    ) -> None:
+        self.ball_size = ball_size
+        self.strides = tuple(strides)
+        self.rotations = tuple(rotations)
+        self.completion = completion
+        self.box = box
+        self.node_types = node_types
+
+    def forward(self, data: Data | HeteroData) -> Data | HeteroData:
+        for store in stores_with_pos(data, self.node_types):
+            tree = BallTree.build(
+                store.pos,
+                store.batch if 'batch' in store else None,
+                ptr=store.ptr if 'ptr' in store else None,
+                ball_size=self.ball_size,
+                strides=self.strides,
+                rotations=self.rotations,
+                completion=self.completion,
+                box=find_box(store, data, self.box),
+            )
+            tree.to_data(store)
+        return data
+
+    def __repr__(self) -> str:
+        strides = f', strides={self.strides}' if self.strides else ''
+        return (f'{self.__class__.__name__}(ball_size={self.ball_size}'
+                f'{strides}, rotations={self.rotations})')
+
+
+def stores_with_pos(
+    data: Data | HeteroData,
+    node_types: Sequence[str] | None,
+) -> list[Any]:
+    r"""Returns the parts of :obj:`data` that have positions.
+
+    Raises:
+        ValueError: If there are none, or a named one has none.
+    """
+    if not isinstance(data, HeteroData):
+        stores = [data]
+    elif node_types is not None:
+        stores = [data[node_type] for node_type in node_types]
+    else:
+        stores = [store for store in data.node_stores if 'pos' in store]
+    if not stores or any(store.get('pos') is None if isinstance(
+            data, HeteroData) else store.pos is None for store in stores):
+        raise ValueError("Expected 'data' to have positions 'pos' (got none)")
+    return stores
+
+
+def find_box(store: Any, data: Any, box: Any) -> Any:
+    r"""Looks up the periodic cell, where it is given by its name.
+
+    Raises:
+        ValueError: If nothing has that name.
+    """
+    if not isinstance(box, str):
+        return box
+    for place in (store, data):
+        if box in place:
+            value = place[box]
+            return value if torch.is_tensor(value) else torch.tensor(value)
+    raise ValueError(f"Expected 'data' to have an attribute {box!r} that "
+                     f"holds its periodic cell (got none)")

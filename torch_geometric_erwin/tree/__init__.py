@@ -1,0 +1,19 @@
+r"""The ball tree, the structure that every layer works on."""
+
+from torch_geometric_erwin.tree.ball_tree import BallTree, Level, Partition
+from torch_geometric_erwin.tree.neighbors import (
+    knn,
+    knn_graph,
+    radius,
+    radius_graph,
+)
+
+__all__ = [
+    'BallTree',
+    'Level',
+    'Partition',
+    'knn',
+    'knn_graph',
+    'radius',
+    'radius_graph',
+]
