@@ -16,9 +16,10 @@ if sys.platform == 'win32':
 else:
     # Without `-ffp-contract=off` a compiler may fuse a multiplication and an
     # addition, and the C++ and the torch builder would round differently.
+    # Keys are kept in memory that holds points before and after.
     compile_args = [
-        '-O3', '-std=c++17', '-ffp-contract=off', '-fvisibility=hidden',
-        '-pthread'
+        '-O3', '-std=c++17', '-ffp-contract=off', '-fno-strict-aliasing',
+        '-fvisibility=hidden', '-pthread'
     ]
     link_args = ['-pthread']
 

@@ -14,6 +14,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "select.h"
+
 namespace tge {
 
 // A point that carries its coordinates: up to four dimensions.
@@ -59,16 +61,28 @@ struct Space<T, Indexed> {
 template <class T>
 struct Scratch {
   std::vector<T> keys, candidates, low, high;
+  std::vector<uint16_t> buckets;
   std::vector<int32_t> ties;
   std::vector<uint8_t> goes_left;
 
-  void reserve(int64_t points, int dim) {
-    if (static_cast<int64_t>(keys.size()) < points) {
-      keys.resize(points);
-      candidates.resize(points);
-    }
+  void reserve(int dim) {
     low.resize(dim);
     high.resize(dim);
+  }
+
+  // Room for a key and a bucket per point: the place that the points will
+  // move to, where it is large enough.
+  template <class P>
+  std::pair<T*, uint16_t*> room(P* to, int64_t n) {
+    if constexpr (sizeof(P) >= sizeof(T) + sizeof(uint16_t)) {
+      T* first = reinterpret_cast<T*>(to);
+      return {first, reinterpret_cast<uint16_t*>(first + n)};
+    }
+    if (static_cast<int64_t>(keys.size()) < n) {
+      keys.resize(n);
+      buckets.resize(n);
+    }
+    return {keys.data(), buckets.data()};
   }
 };
 
@@ -153,56 +167,6 @@ int widest(const T* low, const T* high, int dim) {
   return axis;
 }
 
-// The rank-th smallest of n keys within [low, high], and how many are below
-// it. Counts keys in equal buckets, keeps the bucket that holds the rank, and
-// goes on in there; evenly spread keys take one round.
-template <class T>
-std::pair<T, int64_t> select(const T* keys, T* kept, int64_t n, int64_t rank,
-                             T low, T high) {
-  constexpr int kMost = 1024;
-  int64_t below = 0;
-  for (int round = 0; round < 4 && n > 48; ++round) {
-    int buckets = 16;
-    while (buckets < kMost && buckets * 8 < n) buckets *= 2;
-    const T scale = static_cast<T>(buckets) / (high - low);
-    if (!(high > low) || !std::isfinite(scale)) break;
-    const auto bucket = [=](T key) {
-      const int b = static_cast<int>((key - low) * scale);
-      return b < buckets ? b : buckets - 1;
-    };
-    int32_t counts[2][kMost];
-    for (int b = 0; b < buckets; ++b) counts[0][b] = counts[1][b] = 0;
-    int64_t i = 0;
-    for (; i + 1 < n; i += 2) {  // two tables: no wait on the last increment
-      ++counts[0][bucket(keys[i])];
-      ++counts[1][bucket(keys[i + 1])];
-    }
-    if (i < n) ++counts[0][bucket(keys[i])];
-    int pick = 0;
-    int64_t left = rank;
-    for (int64_t c; left >= (c = counts[0][pick] + counts[1][pick]); ++pick)
-      left -= c;
-    below += rank - left;
-    rank = left;
-    int64_t m = 0;
-    for (i = 0; i < n; ++i) {
-      const T key = keys[i];
-      kept[m] = key;
-      m += bucket(key) == pick;
-    }
-    keys = kept;  // from now on in place: `m` never overtakes `i`
-    n = m;
-    if (n <= 48) break;
-    low = *std::min_element(keys, keys + n);
-    high = *std::max_element(keys, keys + n);
-  }
-  if (keys != kept) std::copy(keys, keys + n, kept);
-  std::nth_element(kept, kept + rank, kept + n);
-  const T key = kept[rank];
-  for (int64_t i = 0; i < rank; ++i) below += kept[i] < key;
-  return {key, below};
-}
-
 // Orders points with equal keys by the coordinates in turn, then as they came.
 template <class S>
 struct TieOrder {
@@ -277,9 +241,9 @@ void split(const S& space, const typename S::Point* from,
     std::copy(from, from + n, to);
     return;
   }
-  T* keys = scratch.keys.data();
+  const auto [keys, buckets] = scratch.room(to, n);
   for (int64_t i = 0; i < n; ++i) keys[i] = space.at(from[i], axis);
-  const auto [key, below] = select(keys, scratch.candidates.data(), n,
+  const auto [key, below] = select(keys, buckets, scratch.candidates, n,
                                    num_left, low[axis], high[axis]);
   const Cut<T> cut{axis, key, num_left - below};
   if (cut.ties) settle_ties(space, from, n, cut, scratch);

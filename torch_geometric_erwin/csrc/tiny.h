@@ -27,6 +27,37 @@ inline int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }
 inline int highest_bit(uint32_t bits) { return 31 - __builtin_clz(bits); }
 #endif
 
+// below[j] += how many of the n keys are below key[j], for kMost keys.
+// Processors that compare more keys at once get a version of their own.
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && \
+    !defined(__clang__)
+#define TGE_CLONES __attribute__((target_clones("avx2", "default")))
+#else
+#define TGE_CLONES
+#endif
+
+template <int kWidth, class T>
+inline void count_below(const T* key, int n, int32_t* below) {
+  for (int i = 0; i < n; ++i) {
+    const T pivot = key[i];
+    for (int j = 0; j < kWidth; ++j) below[j] += pivot < key[j];
+  }
+}
+
+#define TGE_COUNT_BELOW(T)                                              \
+  TGE_CLONES inline void count_below_16(const T* key, int n,            \
+                                        int32_t* below) {               \
+    count_below<16>(key, n, below);                                     \
+  }                                                                     \
+  TGE_CLONES inline void count_below_32(const T* key, int n,            \
+                                        int32_t* below) {               \
+    count_below<32>(key, n, below);                                     \
+  }
+TGE_COUNT_BELOW(float)
+TGE_COUNT_BELOW(double)
+#undef TGE_COUNT_BELOW
+#undef TGE_CLONES
+
 template <class S>
 class Tiny {
  public:
@@ -52,27 +83,18 @@ class Tiny {
     int32_t below[kMost] = {};
     for (int i = 0; i < n; ++i) key[i] = space.at(points[i], axis);
     for (int i = n; i < kMost; ++i) key[i] = std::numeric_limits<T>::max();
-    const int width = n <= 16 ? 16 : 32;
-    if (width == 16)
-      count_below<16>(key, n, below);
+    if (n <= 16)
+      count_below_16(key, n, below);
     else
-      count_below<32>(key, n, below);
+      count_below_32(key, n, below);
     uint32_t taken = 0;
     for (int i = 0; i < n; ++i) taken |= uint32_t(1) << below[i];
     if (taken != (n == 32 ? ~uint32_t(0) : (uint32_t(1) << n) - 1))
       break_ties(space, points, n, axis, below);
     for (int i = 0; i < n; ++i) {
-      rank_[axis][i] = static_cast<uint8_t>(below[i]);
+      bit_[axis][i] = uint32_t(1) << below[i];
       point_[axis][below[i]] = static_cast<uint8_t>(i);
-      value_[axis][below[i]] = key[i];
-    }
-  }
-
-  template <int kWidth>
-  static void count_below(const T* key, int n, int32_t* below) {
-    for (int i = 0; i < n; ++i) {
-      const T pivot = key[i];
-      for (int j = 0; j < kWidth; ++j) below[j] += pivot < key[j];
+      half_[axis][below[i]] = 0.5 * static_cast<double>(key[i]);
     }
   }
 
@@ -104,8 +126,7 @@ class Tiny {
     for (int i = n / 2; i > 0; --i) {
       const int point = point_[axis][lowest_bit(bits)];
       bits &= bits - 1;
-      for (int a = 0; a < kAxes; ++a)
-        left[a] |= uint32_t(1) << rank_[a][point];
+      for (int a = 0; a < kAxes; ++a) left[a] |= bit_[a][point];
     }
     for (int a = 0; a < kAxes; ++a) right[a] = node[a] & ~left[a];
     descend(left, n / 2);
@@ -117,9 +138,8 @@ class Tiny {
     int axis = 0;
     double most = -1.0;
     for (int a = 0; a < kAxes; ++a) {
-      const double extent =
-          0.5 * static_cast<double>(value_[a][highest_bit(node[a])]) -
-          0.5 * static_cast<double>(value_[a][lowest_bit(node[a])]);
+      const double extent = half_[a][highest_bit(node[a])] -
+                            half_[a][lowest_bit(node[a])];
       axis = extent > most ? a : axis;
       most = extent > most ? extent : most;
     }
@@ -128,8 +148,9 @@ class Tiny {
 
   int32_t* order_ = nullptr;
   int32_t id_[kMost];
-  uint8_t rank_[kAxes][kMost], point_[kAxes][kMost];
-  T value_[kAxes][kMost];
+  uint32_t bit_[kAxes][kMost];   // of a point, in an axis' order
+  uint8_t point_[kAxes][kMost];  // at a place in an axis' order
+  double half_[kAxes][kMost];    // its coordinate, halved
 };
 
 }  // namespace tge

@@ -3,6 +3,7 @@ r"""Builds ball trees from positions."""
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -99,16 +100,25 @@ def group_clouds(pos: Tensor, batch: Tensor | None,
     batch = batch.long()
     if num_points == 0:
         return Clouds(batch, batch.new_zeros(1), None)
-    is_sorted = (batch[1:] >= batch[:-1]).all()
-    low, high = torch.aminmax(batch)
-    sorted_, least, most = torch.stack([is_sorted.long(), low, high]).tolist()
-    if least < 0:
+    is_sorted = _is_sorted(batch)
+    ends = batch[[0, -1]] if is_sorted else torch.stack(batch.aminmax())
+    low, high = ends.tolist()
+    if low < 0:
         raise ValueError(f"Expected 'batch' to hold no negative number "
-                         f"(got {least})")
-    sizes = torch.bincount(batch, minlength=most + 1)
-    ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-    order = None if sorted_ else torch.sort(batch, stable=True).indices
+                         f"(got {low})")
+    order = None if is_sorted else torch.sort(batch, stable=True).indices
+    in_order = batch if order is None else batch[order]
+    ptr = torch.searchsorted(
+        in_order, torch.arange(high + 2, device=pos.device))
     return Clouds(batch, ptr, order)
+
+
+def _is_sorted(batch: Tensor) -> bool:
+    if batch.device.type == 'cpu':
+        # On one thread: torch's would still be spinning when ours start.
+        numbers = batch.numpy()
+        return bool((numbers[1:] >= numbers[:-1]).all())
+    return bool((batch[1:] >= batch[:-1]).all())
 
 
 def _from_ptr(pos: Tensor, batch: Tensor | None, ptr: Tensor) -> Clouds:
@@ -120,9 +130,9 @@ def _from_ptr(pos: Tensor, batch: Tensor | None, ptr: Tensor) -> Clouds:
     if ends != (0, num_points) or sorted(host) != host:
         raise ValueError(f"Expected 'ptr' to rise from 0 to the number of "
                          f"points, {num_points} (got {host})")
-    made = torch.repeat_interleave(
-        torch.arange(len(host) - 1, device=pos.device), ptr.diff(),
-        output_size=num_points)
+    sizes = np.diff(host)
+    made = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes))
+    made = made.to(pos.device)
     if batch is not None:
         check_vector(batch, 'batch', pos, num_points)
         if not torch.equal(batch.long(), made):

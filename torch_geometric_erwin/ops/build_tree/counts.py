@@ -4,11 +4,12 @@ All of it follows from the clouds' sizes; coordinates play no part.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LevelCounts:
     r"""One level of a batch of :math:`B` clouds.
 
@@ -27,17 +28,27 @@ class LevelCounts:
     stride: int | None
     nested: bool
 
-    @property
+    @cached_property
     def num_points(self) -> int:
         return int(self.points.sum())
 
-    @property
+    @cached_property
     def num_slots(self) -> int:
         return int(self.balls.sum()) * self.ball_size
 
-    @property
+    @cached_property
     def ptr(self) -> np.ndarray:
-        return np.concatenate([[0], np.cumsum(self.points)])
+        return _offsets(self.points)
+
+    @cached_property
+    def ball_ptr(self) -> np.ndarray:
+        return _offsets(self.balls)
+
+
+def _offsets(sizes: np.ndarray) -> np.ndarray:
+    out = np.zeros(len(sizes) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=out[1:])
+    return out
 
 
 def count_levels(

@@ -25,9 +25,8 @@ class _Tree(ctypes.Structure):
         ('pos', ctypes.c_void_p),
         ('mass', ctypes.c_void_p),
         ('box', ctypes.c_void_p),
-        ('ptr', ctypes.c_void_p),
-        ('points', ctypes.c_void_p),
-        ('balls', ctypes.c_void_p),
+        ('point_ptr', ctypes.c_void_p),
+        ('ball_ptr', ctypes.c_void_p),
         ('ball_sizes', ctypes.c_void_p),
         ('strides', ctypes.c_void_p),
         ('orientations', ctypes.c_void_p),
@@ -58,9 +57,8 @@ def build_run(
             torch.empty(slots, dtype=torch.bool),
         ))
     arrays = [
-        np.ascontiguousarray(levels[0].ptr, dtype=np.int64),
-        np.stack([level.points for level in levels]),
-        np.stack([level.balls for level in levels]),
+        np.stack([level.ptr for level in levels]),
+        np.stack([level.ball_ptr for level in levels]),
         np.array([level.ball_size for level in levels], dtype=np.int64),
         np.array([level.stride or 0 for level in levels], dtype=np.int64),
         np.array([[w.cosine, w.sine, w.shift, w.slide] for w in ways],
@@ -86,4 +84,4 @@ def build_run(
 
 def _addresses(tensors: list[Tensor]) -> ctypes.Array:
     array = (ctypes.c_void_p * len(tensors))
-    return array(*(pointer(tensor) for tensor in tensors))
+    return array(*[tensor.data_ptr() for tensor in tensors])

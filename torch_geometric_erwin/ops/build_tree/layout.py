@@ -103,9 +103,7 @@ class _Nodes:
         self.begin = spread(levels[0].ptr[:-1])
         self.size = spread(levels[0].points)
         self.balls = [spread(level.balls) for level in levels]
-        self.base = [
-            spread(np.cumsum(level.balls) - level.balls) for level in levels
-        ]
+        self.base = [spread(level.ball_ptr[:-1]) for level in levels]
         self.place = torch.arange(self.size.numel(),
                                   device=device) - self.begin
 
@@ -183,9 +181,8 @@ class _Balls:
             repeated = np.repeat(values, level.points)
             return torch.from_numpy(repeated).to(device)
 
-        last = np.cumsum(level.balls)
-        self.low = spread(last - level.balls)
-        self.high = spread(last)
+        self.low = spread(level.ball_ptr[:-1])
+        self.high = spread(level.ball_ptr[1:])
         self.begin = spread(level.ptr[:-1])
         self.size = spread(level.points)
         self.first = torch.cat(

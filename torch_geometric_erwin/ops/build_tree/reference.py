@@ -7,7 +7,6 @@ and a split moves points within the runs without comparing a coordinate
 again. All nodes of a depth are split at once. See also `csrc/tree.cpp`.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -125,16 +124,12 @@ def _sort_axes(pos: Tensor, cloud: Tensor) -> Tensor:
 def _slide(layout: Layout, i: int, way: Orientation) -> Tensor:
     r"""Moves a line's balls by part of a ball, around its ends."""
     level = layout.levels[i]
-    first = layout.first(i)
-    ptr = level.ptr
-    place = np.minimum(np.cumsum(level.balls) - level.balls + 1,
-                       max(len(first) - 1, 0))
-    ends = torch.from_numpy(place).to(first.device)
-    begin = torch.from_numpy(ptr[:-1]).to(first.device)
-    points = torch.from_numpy(level.points).to(first.device)
-    balls = torch.from_numpy(level.balls).to(first.device)
-    ball = points if len(first) == 0 else torch.where(
-        balls > 1, first[ends] - begin, points)
+    first = torch.cat([layout.first(i), layout.first(i).new_zeros(2)])
+    begin, second, points, balls = (
+        torch.from_numpy(array).to(first.device)
+        for array in (level.ptr[:-1], level.ball_ptr[:-1] + 1, level.points,
+                      level.balls))
+    ball = torch.where(balls > 1, first[second] - begin, points)
     by = (ball.double() * way.slide).long()
     cloud = _clouds(level, first.device)
     here = torch.arange(level.num_points, device=first.device) - begin[cloud]

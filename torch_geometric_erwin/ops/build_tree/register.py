@@ -43,8 +43,9 @@ def _build_tree(
     pos = pos.contiguous()
     if box is not None:
         box = box.to(pos.dtype).contiguous()
-    build_run = _backend(backend, pos)
-    sizes = _sizes(pos, ptr)
+    native = _use_native(backend, pos)
+    build_run = cpu.build_run if native else reference.build_run
+    sizes = _sizes(ptr) if native else _checked_sizes(pos, ptr)
     levels = count_levels(sizes, ball_sizes, strides, perfect)
     _check_counts(levels)
     ways = orientations(rotations)
@@ -53,9 +54,7 @@ def _build_tree(
     for run in nested_runs(levels):
         tensors = build_run(pos, mass, box, run, ways)
         if tensors is None:
-            raise ValueError(
-                f"Expected 'pos' to stay finite when rotated (got "
-                f"coordinates up to {pos.abs().max().item():g})")
+            raise _not_finite(pos)
         out += tensors
         if len(out) == len(levels):
             break
@@ -94,24 +93,36 @@ def _fake_build_tree(
     return out
 
 
-def _backend(backend: str, pos: Tensor):  # type: ignore[no-untyped-def]
-    r"""Chooses the builder; all of them give the same balls."""
-    if backend == 'auto':
-        native = pos.device.type == 'cpu' and library() is not None
-        backend = 'cpp' if native else 'torch'
-    return cpu.build_run if backend == 'cpp' else reference.build_run
+def _use_native(backend: str, pos: Tensor) -> bool:
+    r"""Chooses the builder; either makes the same tree."""
+    if backend != 'auto':
+        return backend == 'cpp'
+    return pos.device.type == 'cpu' and library() is not None
 
 
-def _sizes(pos: Tensor, ptr: Tensor) -> np.ndarray:
-    r"""Fetches the clouds' sizes, and the check of the positions with them:
-    the only time that the host waits for the device.
+def _sizes(ptr: Tensor) -> np.ndarray:
+    return np.diff(ptr.cpu().numpy())
+
+
+def _checked_sizes(pos: Tensor, ptr: Tensor) -> np.ndarray:
+    r"""Fetches the clouds' sizes, and with them whether all positions are
+    finite: the only time that the host waits for the device.
     """
     finite = torch.isfinite(pos).all().long().view(1).to(ptr.device)
-    host = torch.cat([ptr, finite]).cpu().numpy()
+    host = torch.cat([ptr, finite]).cpu()
     if not host[-1]:
-        raise ValueError("Expected 'pos' to have finite coordinates (got "
-                         "NaN or infinity)")
-    return np.diff(host[:-1])
+        raise _not_finite(pos)
+    return _sizes(host[:-1])
+
+
+def _not_finite(pos: Tensor) -> ValueError:
+    r"""Says why a builder gave up."""
+    if not bool(torch.isfinite(pos).all()):
+        return ValueError("Expected 'pos' to have finite coordinates (got "
+                          "NaN or infinity)")
+    most = pos.abs().max().item()
+    return ValueError(f"Expected 'pos' to stay finite when rotated (got "
+                      f"coordinates up to {most:g})")
 
 
 def _check_counts(levels: list[LevelCounts]) -> None:
@@ -135,7 +146,7 @@ def _flatten(
             inverse = [torch.empty_like(x).scatter_(0, order, x)
                        for x in inverse]
         group = _groups(levels, tensors, i).to(device)
-        ptr = torch.from_numpy(level.ptr).to(device)
+        ptr = torch.tensor(level.ptr, device=device)
         out += [ptr, mask, group, *index, *inverse]
     return out
 
@@ -147,7 +158,7 @@ def _groups(levels: list[LevelCounts], tensors: list[LevelTensors],
         return torch.empty(0, dtype=torch.long)
     mask, stride = tensors[i - 1][2], _stride(levels, i)
     if levels[i - 1].num_slots == levels[i].num_points * stride:
-        return torch.arange(levels[i].num_points, device=mask.device)
+        return torch.from_numpy(np.arange(levels[i].num_points))
     filled = mask.view(-1, stride).any(1)
     return torch.nonzero_static(filled, size=levels[i].num_points).view(-1)
 

@@ -1,0 +1,1 @@
+r"""Benchmarks of the package. They are not installed with it."""

@@ -1,0 +1,1 @@
+r"""How fast operators and models are, beside their peers."""

@@ -1,0 +1,33 @@
+// What the caller passes in; `ops/build_tree/cpu.py` holds the same structure.
+#pragma once
+
+#include <cstdint>
+
+namespace tge {
+
+// An orientation turns the cloud by one angle in the planes of neighbouring
+// axes, one after the other; a periodic cloud is shifted in its cell first.
+struct Orientation {
+  double cosine, sine;
+  double shift;  // of the cell's edges
+  double slide;  // in one dimension: of a ball
+};
+
+struct TgeTree {
+  int32_t scalar_size;  // 4: float, 8: double
+  int32_t dim, num_levels, num_orientations, num_threads;
+  int64_t num_clouds;
+  const void* pos;            // [points, dim], clouds one after the other
+  const void* mass;           // [points] or null: one each
+  const void* box;            // [clouds, dim] or null
+  const int64_t* point_ptr;   // [levels, clouds + 1]
+  const int64_t* ball_ptr;    // [levels, clouds + 1]
+  const int64_t* ball_sizes;  // [levels]
+  const int64_t* strides;     // [levels - 1]
+  const Orientation* orientations;
+  int64_t* const* index;      // [levels * orientations] of [slots]
+  int64_t* const* inverse;    // [levels * orientations] of [points]
+  uint8_t* const* mask;       // [levels] of [slots]
+};
+
+}  // namespace tge

@@ -1,0 +1,85 @@
+// Loads points, turned to an orientation.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "split.h"
+#include "tree_args.h"
+
+namespace tge {
+
+template <class T>
+class Turn {
+ public:
+  Turn(const TgeTree& args, int orientation)
+      : dim_(args.dim), way_(args.orientations[orientation]) {
+    if (way_.shift != 0.0) box_ = static_cast<const T*>(args.box);
+    still_ = way_.sine == 0.0 && box_ == nullptr;
+  }
+
+  // Fills points[begin, end); points of more dimensions than they can carry
+  // go to `turned`. `ptr` are the offsets of the clouds from `first_cloud` on.
+  // Returns the sum of all coordinates times zero.
+  template <class P>
+  T load(const T* coords, int64_t begin, int64_t end,
+         const std::vector<int64_t>& ptr, int64_t first_cloud, P* points,
+         T* turned) const {
+    constexpr int kAxes = Space<T, P>::kAxes;
+    if (kAxes > 0 && still_) return copy<kAxes>(coords, begin, end, points);
+    int64_t cloud =
+        std::upper_bound(ptr.begin(), ptr.end(), begin) - ptr.begin() - 1;
+    T own[4], zero = 0;
+    for (int64_t i = begin; i < end; ++i) {
+      while (i >= ptr[cloud + 1]) ++cloud;
+      T* x = turned ? turned + i * dim_ : own;
+      turn(coords + i * dim_, first_cloud + cloud, x);
+      for (int a = 0; a < dim_; ++a) zero += x[a] * 0;
+      if constexpr (kAxes > 0) std::copy_n(x, kAxes, points[i].x);
+      points[i].id = static_cast<int32_t>(i);
+    }
+    return zero;
+  }
+
+ private:
+  template <int kAxes, class P>
+  static T copy(const T* coords, int64_t begin, int64_t end, P* points) {
+    T zero = 0;
+    if constexpr (kAxes > 0)
+      for (int64_t i = begin; i < end; ++i) {
+        for (int a = 0; a < kAxes; ++a) {
+          points[i].x[a] = coords[i * kAxes + a];
+          zero += coords[i * kAxes + a] * 0;
+        }
+        points[i].id = static_cast<int32_t>(i);
+      }
+    return zero;
+  }
+
+  // Every step is one rounded operation, as in torch.
+  void turn(const T* from, int64_t cloud, T* x) const {
+    std::copy_n(from, dim_, x);
+    if (box_ != nullptr) {
+      const T* box = box_ + cloud * dim_;
+      for (int a = 0; a < dim_; ++a) {
+        x[a] += static_cast<T>(way_.shift) * box[a];
+        if (x[a] >= box[a]) x[a] -= box[a];
+      }
+    }
+    if (way_.sine == 0.0) return;
+    const T c = static_cast<T>(way_.cosine), s = static_cast<T>(way_.sine);
+    for (int a = 0; a + 1 < dim_; ++a) {
+      const T u = x[a], v = x[a + 1];
+      x[a] = c * u - s * v;
+      x[a + 1] = s * u + c * v;
+    }
+  }
+
+  const int dim_;
+  const Orientation way_;
+  const T* box_ = nullptr;  // null where the cloud is not shifted
+  bool still_;
+};
+
+}  // namespace tge
