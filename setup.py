@@ -18,8 +18,8 @@ else:
     # addition, and the C++ and the torch builder would round differently.
     # Keys are kept in memory that holds points before and after.
     compile_args = [
-        '-O3', '-std=c++17', '-ffp-contract=off', '-fno-strict-aliasing',
-        '-fvisibility=hidden', '-pthread'
+        '-O3', '-g0', '-std=c++17', '-ffp-contract=off',
+        '-fno-strict-aliasing', '-fvisibility=hidden', '-pthread'
     ]
     link_args = ['-pthread']
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.build_tree import build_tree
+from torch_geometric_erwin.ops.build_tree import build_tree, where_true
 from torch_geometric_erwin.ops.neighbors import neighbors
 from torch_geometric_erwin.tree.build import group_clouds, wrap
 from torch_geometric_erwin.tree.checks import (
@@ -261,9 +261,8 @@ def _grow(
     id, mask = slots.index[0], slots.mask
     sizes = torch.full((len(id) // LEAF_SIZE, ), LEAF_SIZE, device=pos.device)
     if mask is not None:
-        real = torch.nonzero_static(mask, size=pos.size(0)).view(-1)
         sizes = mask.view(-1, LEAF_SIZE).sum(1)
-        id = id[real]
+        id = id[where_true(mask, pos.size(0))]
     leaves = (ptr.diff() + LEAF_SIZE - 1) // LEAF_SIZE
     return _Points(pos[id], id, ptr, _offsets(sizes), _offsets(leaves), cell)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree import register  # noqa: F401
+from torch_geometric_erwin.ops.build_tree.layout import where_true
 
 
 @dataclass(frozen=True)
@@ -81,4 +82,4 @@ def build_tree(
     return levels
 
 
-__all__ = ['LevelSlots', 'build_tree']
+__all__ = ['LevelSlots', 'build_tree', 'where_true']

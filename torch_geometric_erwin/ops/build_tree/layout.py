@@ -80,9 +80,18 @@ class Layout:
                 continue
             new = torch.ones_like(start, dtype=torch.bool)
             new[1:] = start[1:] != start[:-1]
-            at = torch.nonzero_static(new, size=level.num_points).view(-1)
-            out.append(start[at])
+            out.append(start[where_true(new, level.num_points)])
         return out
+
+
+class _Spread:
+    r"""Gives every point its cloud's value."""
+    def __init__(self, level: LevelCounts, device: torch.device) -> None:
+        self.cloud = cloud_of_point(level, device)
+
+    def __call__(self, values: np.ndarray) -> Tensor:
+        device = self.cloud.device
+        return torch.from_numpy(values).to(device)[self.cloud]
 
 
 class _Left:
@@ -96,10 +105,7 @@ class _Nodes:
     r"""The node at each position: where it begins, its points and balls."""
     def __init__(self, levels: list[LevelCounts],
                  device: torch.device) -> None:
-        def spread(values: np.ndarray) -> Tensor:
-            repeated = np.repeat(values, levels[0].points)
-            return torch.from_numpy(repeated).to(device)
-
+        spread = _Spread(levels[0], device)
         self.begin = spread(levels[0].ptr[:-1])
         self.size = spread(levels[0].points)
         self.balls = [spread(level.balls) for level in levels]
@@ -177,10 +183,7 @@ class _Balls:
     r"""The node at each position, as a range of balls of one level."""
     def __init__(self, level: LevelCounts, first: Tensor,
                  device: torch.device) -> None:
-        def spread(values: np.ndarray) -> Tensor:
-            repeated = np.repeat(values, level.points)
-            return torch.from_numpy(repeated).to(device)
-
+        spread = _Spread(level, device)
         self.low = spread(level.ball_ptr[:-1])
         self.high = spread(level.ball_ptr[1:])
         self.begin = spread(level.ptr[:-1])
@@ -202,6 +205,24 @@ class _Balls:
         self.high = torch.where(is_left & ~whole, middle, self.high)
         self.begin = torch.where(is_left, self.begin, self.begin + left)
         self.size = torch.where(is_left, left, self.size - left)
+
+
+def cloud_of_point(level: LevelCounts, device: torch.device) -> Tensor:
+    r"""Returns the cloud of each point of a level."""
+    points = torch.from_numpy(level.points).to(device)
+    return torch.repeat_interleave(
+        torch.arange(len(level.points), device=device), points,
+        output_size=level.num_points)
+
+
+def where_true(mask: Tensor, count: int) -> Tensor:
+    r"""Returns where a mask is true; the host, which knows how often that
+    is, does not wait for the device to tell it.
+    """
+    place = torch.where(mask, mask.cumsum(0) - 1, count)
+    out = torch.empty(count + 1, dtype=torch.long, device=mask.device)
+    numbers = torch.arange(mask.numel(), device=mask.device)
+    return out.scatter_(0, place, numbers)[:count]
 
 
 def _depth(levels: list[LevelCounts]) -> int:

@@ -12,7 +12,11 @@ from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree.centers import group_centers
 from torch_geometric_erwin.ops.build_tree.counts import LevelCounts
-from torch_geometric_erwin.ops.build_tree.layout import Layout
+from torch_geometric_erwin.ops.build_tree.layout import (
+    Layout,
+    cloud_of_point,
+    where_true,
+)
 from torch_geometric_erwin.ops.build_tree.orientation import (
     Orientation,
     turn,
@@ -45,7 +49,7 @@ def build_run(
     layout = Layout(levels, pos.device)
     out: list[LevelTensors] = []
     for i, level in enumerate(levels):
-        cloud = _clouds(level, pos.device)
+        cloud = cloud_of_point(level, pos.device)
         cell = None if box is None else box[cloud]
         slot, mask, rank = layout.slots(i)
         orders = [torch.arange(level.num_points, device=pos.device)]
@@ -59,7 +63,7 @@ def build_run(
             else:
                 turned = turn(pos[inside], way,
                               None if cell is None else cell[inside])
-                if not bool(torch.isfinite(turned).all()):
+                if not _all_finite(turned):
                     return None
                 lists = _sort_axes(turned, cloud)
                 order = layout.order_of_balls(i, lists, turned)
@@ -88,15 +92,16 @@ def coarsen(
     center, mass = group_centers(pos, mass, index, mask, stride)
     if center.size(0) == num_points:
         return center, mass
-    group = torch.nonzero_static(mass > 0, size=num_points).view(-1)
+    group = where_true(mass > 0, num_points)
     return center[group], mass[group]
 
 
-def _clouds(level: LevelCounts, device: torch.device) -> Tensor:
-    points = torch.from_numpy(level.points).to(device)
-    return torch.repeat_interleave(
-        torch.arange(len(level.points), device=device), points,
-        output_size=level.num_points)
+def _all_finite(pos: Tensor) -> bool:
+    finite = torch.isfinite(pos).all()
+    if pos.device.type == 'cpu':
+        return bool(finite)
+    torch._assert_async(finite, "Expected 'pos' to stay finite when rotated")
+    return True
 
 
 def _invert(order: Tensor, slot: Tensor) -> Tensor:
@@ -131,6 +136,6 @@ def _slide(layout: Layout, i: int, way: Orientation) -> Tensor:
                       level.balls))
     ball = torch.where(balls > 1, first[second] - begin, points)
     by = (ball.double() * way.slide).long()
-    cloud = _clouds(level, first.device)
+    cloud = cloud_of_point(level, first.device)
     here = torch.arange(level.num_points, device=first.device) - begin[cloud]
     return begin[cloud] + (here + by[cloud]) % points[cloud]

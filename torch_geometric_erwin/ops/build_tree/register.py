@@ -10,6 +10,7 @@ from torch_geometric_erwin.ops.build_tree.counts import (
     count_levels,
     nested_runs,
 )
+from torch_geometric_erwin.ops.build_tree.layout import where_true
 from torch_geometric_erwin.ops.build_tree.orientation import orientations
 from torch_geometric_erwin.ops.build_tree.reference import LevelTensors
 from torch_geometric_erwin.ops.native import library
@@ -160,7 +161,7 @@ def _groups(levels: list[LevelCounts], tensors: list[LevelTensors],
     if levels[i - 1].num_slots == levels[i].num_points * stride:
         return torch.from_numpy(np.arange(levels[i].num_points))
     filled = mask.view(-1, stride).any(1)
-    return torch.nonzero_static(filled, size=levels[i].num_points).view(-1)
+    return where_true(filled, levels[i].num_points)
 
 
 def _stride(levels: list[LevelCounts], i: int) -> int:

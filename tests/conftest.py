@@ -1,0 +1,8 @@
+import os
+
+import torch
+
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    # Workers share the cores; OpenMP threads that wait for each other's
+    # would spend most of the time spinning.
+    torch.set_num_threads(1)
