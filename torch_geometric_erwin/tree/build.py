@@ -93,7 +93,7 @@ def group_clouds(pos: Tensor, batch: Tensor | None,
     if ptr is not None:
         return _from_ptr(pos, batch, ptr)
     if batch is None:
-        batch = torch.zeros(num_points, dtype=torch.long, device=pos.device)
+        batch = _on_device(np.zeros(num_points, dtype=np.int64), pos)
         ptr = torch.tensor([0, num_points], device=pos.device)
         return Clouds(batch, ptr, None)
     check_vector(batch, 'batch', pos, num_points)
@@ -113,9 +113,15 @@ def group_clouds(pos: Tensor, batch: Tensor | None,
     return Clouds(batch, ptr, order)
 
 
+def _on_device(array: np.ndarray, pos: Tensor) -> Tensor:
+    r"""NumPy works on one thread; torch's would still be spinning when those
+    of the builder start.
+    """
+    return torch.from_numpy(array).to(pos.device)
+
+
 def _is_sorted(batch: Tensor) -> bool:
-    if batch.device.type == 'cpu':
-        # On one thread: torch's would still be spinning when ours start.
+    if batch.device.type == 'cpu':  # on one thread, too
         numbers = batch.numpy()
         return bool((numbers[1:] >= numbers[:-1]).all())
     return bool((batch[1:] >= batch[:-1]).all())
@@ -131,8 +137,7 @@ def _from_ptr(pos: Tensor, batch: Tensor | None, ptr: Tensor) -> Clouds:
         raise ValueError(f"Expected 'ptr' to rise from 0 to the number of "
                          f"points, {num_points} (got {host})")
     sizes = np.diff(host)
-    made = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes))
-    made = made.to(pos.device)
+    made = _on_device(np.repeat(np.arange(len(sizes)), sizes), pos)
     if batch is not None:
         check_vector(batch, 'batch', pos, num_points)
         if not torch.equal(batch.long(), made):

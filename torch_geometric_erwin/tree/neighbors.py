@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.build_tree import build_tree, where_true
+from torch_geometric_erwin.ops.build_tree import build_tree
 from torch_geometric_erwin.ops.neighbors import neighbors
+from torch_geometric_erwin.ops.neighbors.leaves import cut_leaves
 from torch_geometric_erwin.tree.build import group_clouds, wrap
 from torch_geometric_erwin.tree.checks import (
     check_box,
@@ -258,13 +259,10 @@ def _grow(
         pos = wrap(pos, cell[batch])
     slots = build_tree(pos if order is None else pos[order], ptr, [LEAF_SIZE],
                        [], [0.], box=cell, order=order)[0]
-    id, mask = slots.index[0], slots.mask
-    sizes = torch.full((len(id) // LEAF_SIZE, ), LEAF_SIZE, device=pos.device)
-    if mask is not None:
-        sizes = mask.view(-1, LEAF_SIZE).sum(1)
-        id = id[where_true(mask, pos.size(0))]
+    rows, id, leaf_ptr = cut_leaves(pos, slots, LEAF_SIZE)
     leaves = (ptr.diff() + LEAF_SIZE - 1) // LEAF_SIZE
-    return _Points(pos[id], id, ptr, _offsets(sizes), _offsets(leaves), cell)
+    cloud_leaf = torch.cat([leaves.new_zeros(1), leaves.cumsum(0)])
+    return _Points(rows, id, ptr, leaf_ptr, cloud_leaf, cell)
 
 
 def _grow_both(
@@ -299,10 +297,6 @@ def _pad_clouds(ptr: Tensor, batch_size: int | None) -> Tensor:
         raise ValueError(f"Expected 'batch_size' to be at least the number "
                          f"of clouds, {ptr.numel() - 1} (got {batch_size})")
     return torch.cat([ptr, ptr[-1:].expand(missing)])
-
-
-def _offsets(sizes: Tensor) -> Tensor:
-    return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
 
 def _directions(pos: Tensor, name: str) -> Tensor:

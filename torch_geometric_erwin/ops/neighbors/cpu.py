@@ -2,6 +2,7 @@ r"""Nearest neighbours by the C++ kernel."""
 
 import ctypes
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +16,9 @@ SMALL = 4096  # queries that are done before a second thread has started
 def neighbors(problem: Problem) -> Tensor:
     r"""Finds the neighbours of each query on all of torch's threads."""
     num_queries = problem.query_id.numel()
-    # Summed in place, on one thread: a parallel operation of torch here would
-    # leave its threads spinning on the cores that the kernel is about to use.
-    start = problem.query_id.new_zeros(num_queries + 1)
+    # NumPy works on one thread: a parallel operation of torch here would leave
+    # its threads spinning on the cores that the kernel is about to use.
+    start = torch.from_numpy(np.zeros(num_queries + 1, dtype=np.int64))
     call(problem, count=start[1:])
     torch.cumsum(start[1:], 0, out=start[1:])
     out = problem.query_id.new_empty(2, int(start[-1]))
