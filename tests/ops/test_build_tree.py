@@ -175,7 +175,7 @@ with warnings.catch_warnings(record=True) as seen:
 seen = [w for w in seen if "C++ kernels" in str(w.message)]
 print(len(seen), tree.levels[1].index[1].sum().item(), edges.sum().item())
 '''
-    env = {k: v for k, v in os.environ.items() if k != 'PYTEST_ADDOPTS'}
+    env = {**os.environ, 'TORCH_GEOMETRIC_ERWIN_NATIVE': '1'}
     out = subprocess.run([sys.executable, '-c', code], env=env, check=True,
                          capture_output=True, text=True).stdout
     from torch_geometric_erwin import BallTree, knn_graph
