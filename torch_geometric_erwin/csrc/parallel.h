@@ -7,17 +7,24 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace tge {
 
 class Team {
  public:
+  // Has fewer threads where the system gives no more.
   explicit Team(int num_threads) {
-    for (int i = 1; i < num_threads; ++i)
-      threads_.emplace_back([this, i] { work(i); });
+    try {
+      for (int i = 1; i < num_threads; ++i)
+        threads_.emplace_back([this, i] { work(i); });
+    } catch (const std::system_error&) {
+    }
   }
 
   ~Team() {
@@ -76,9 +83,20 @@ class Team {
       ++generation_;
     }
     wake_.notify_all();
-    fn(0);
+    attempt(job_, 0);
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [this] { return pending_ == 0; });
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+
+  // An exception waits until all threads are done, for `run` to throw it.
+  void attempt(const Job& job, int thread) {
+    try {
+      job.call(job.data, thread);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+    }
   }
 
   void work(int thread) {
@@ -92,7 +110,7 @@ class Team {
         seen = generation_;
         job = job_;
       }
-      job.call(job.data, thread);
+      attempt(job, thread);
       {
         std::lock_guard<std::mutex> lock(mutex_);
         if (--pending_ == 0) done_.notify_one();
@@ -105,6 +123,7 @@ class Team {
   std::condition_variable wake_, done_;
   std::atomic<int64_t> next_{0};
   Job job_;
+  std::exception_ptr error_;
   uint64_t generation_ = 0;
   int pending_ = 0;
   bool closing_ = false;

@@ -26,7 +26,8 @@ class TreeBuilder {
         dim_(args.dim),
         first_cloud_(first_cloud),
         num_clouds_(last_cloud - first_cloud),
-        pos_(static_cast<const T*>(args.pos) + args.point_ptr[first_cloud] * dim_),
+        pos_(static_cast<const T*>(args.pos) +
+             args.point_ptr[first_cloud] * dim_),
         team_(num_threads),
         grower_(args.dim, team_) {
     offsets();
@@ -241,7 +242,8 @@ class TreeBuilder {
         if (mask) std::fill_n(mask + begin, size, uint8_t(0));
         for (int64_t i = first[ball]; i < stop; ++i) {
           const int64_t slot = shift + slots[i];
-          const int64_t end = i + 1 < stop ? shift + slots[i + 1] : begin + size;
+          const int64_t end =
+              i + 1 < stop ? shift + slots[i + 1] : begin + size;
           const int64_t point = point_at(i);
           inverse[point] = slot_base + slot;
           index[slot] = point_base + point;
@@ -284,16 +286,17 @@ class TreeBuilder {
 // Runs of clouds that are small against a thread's share: each is built by
 // one thread, within its cache. Empty where a large cloud needs them all.
 std::vector<int64_t> runs_of_clouds(const TgeTree& args, int threads) {
-  const int64_t n = args.point_ptr[args.num_clouds];
+  const int64_t* ptr = args.point_ptr;
+  const int64_t n = ptr[args.num_clouds];
   const int64_t share = n / (2 * threads) + 1;
-  const int64_t enough = std::min(n / (8 * threads), kGrain);
+  const int64_t enough =
+      std::max<int64_t>(1, std::min(n / (8 * threads), kGrain));
   std::vector<int64_t> ends{0};
-  int64_t begin = 0;
   for (int64_t c = 0; c < args.num_clouds; ++c) {
-    if (threads > 1 && args.point_ptr[c + 1] - args.point_ptr[c] > share) return {};
-    if (args.point_ptr[c + 1] - begin < enough && c + 1 < args.num_clouds) continue;
-    ends.push_back(c + 1);
-    begin = args.point_ptr[c + 1];
+    if (threads > 1 && ptr[c + 1] - ptr[c] > share) return {};
+    const bool is_last = c + 1 == args.num_clouds;
+    if (is_last || ptr[c + 1] - ptr[ends.back()] >= enough)
+      ends.push_back(c + 1);
   }
   return ends;
 }

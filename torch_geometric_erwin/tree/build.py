@@ -69,13 +69,10 @@ def build(
     return BallTree(
         pos, clouds.batch,
         tuple(
-            Level(size, stride, *_fields(slots))
+            Level(size, stride, slots.ptr, slots.index, slots.inverse,
+                  slots.mask, slots.group)
             for size, stride, slots in zip(ball_sizes, [*strides, None],
                                            levels, strict=True)), box=cell)
-
-
-def _fields(slots) -> tuple:  # type: ignore[no-untyped-def]
-    return slots.ptr, slots.index, slots.inverse, slots.mask, slots.group
 
 
 def wrap(pos: Tensor, box: Tensor) -> Tensor:
