@@ -45,7 +45,7 @@ def random_box(cloud: Clouds, seed: int) -> torch.Tensor:
 
 
 @native
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(clouds(dims=(1, 6)), level_sizes(), st.sampled_from(ROTATIONS),
        st.sampled_from(['balanced', 'perfect']), st.booleans())
 def test_cpp_equals_torch(cloud, sizes, rotations, completion, periodic):

@@ -13,7 +13,7 @@ from torch_geometric_erwin import BallTree
 ALL_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(clouds(most=400, max_clouds=1, dims=(1, 5)), st.integers(1, 8),
        st.booleans())
 def test_is_algorithm_1(cloud, log_size, perfect):
@@ -27,7 +27,7 @@ def test_is_algorithm_1(cloud, log_size, perfect):
     assert real.tolist() == mask
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(clouds(most=3000, dtypes=ALL_DTYPES), level_sizes(),
        st.sampled_from(['balanced', 'perfect']))
 def test_any_input(cloud, sizes, completion):

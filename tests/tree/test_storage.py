@@ -165,6 +165,19 @@ def test_hetero_data():
     assert torch.equal(part.ball_tree_0_1, want.ball_tree_0_1)
 
 
+def test_wrapped_permutation():
+    r"""Here each orientation has virtual slots of its own."""
+    pos = torch.rand(3, 2)
+    index, mask = torch.tensor([2, 2, 0, 1]), torch.tensor([1, 0, 1, 1]) > 0
+    tree = BallTree.from_permutation(
+        pos, None, index, mask, ball_size=2, strides=(2, ),
+        rotated=[torch.tensor([3, 2, 1, 0]), torch.tensor([1, 0])])
+    other = BallTree.from_data(tree.to_data(Data(pos=pos)))
+    assert same_levels(tree, other)
+    for i in range(2):
+        assert torch.equal(tree.partition(i).mask, other.partition(i).mask)
+
+
 def test_positions_stay_connected():
     data = make(20)
     data.pos.requires_grad_()

@@ -66,7 +66,7 @@ def _tensors(tree: BallTree) -> dict[str, tuple[Tensor, Tensor]]:
     for i, level in enumerate(tree.levels):
         points, balls = level.ptr.diff(), _balls(level)
         sizes.append(torch.stack([points, balls], dim=1))
-        start = _slot_starts(level, level.ptr, balls)
+        start = _slot_starts(level, balls)
         for j, index in enumerate(level.index):
             mask = level.mask if level.masks is None else level.masks[j]
             local = index - start
@@ -76,7 +76,8 @@ def _tensors(tree: BallTree) -> dict[str, tuple[Tensor, Tensor]]:
             tensors[f'ball_tree_{i}_{j}'] = (local, balls)
         if i > 0:
             last = tree.levels[i - 1]
-            group = _groups(level, last) - _group_starts(level, last)
+            group = _groups(level) - _group_starts(level.ptr, _balls(last),
+                                                   last, level.num_points)
             tensors[f'ball_tree_{i}_by_{last.stride}'] = (group.int(), points)
     tensors[SIZES] = (torch.stack(sizes, dim=1), ones)
     if tree.box is not None:
@@ -91,23 +92,27 @@ def _balls(level: Level) -> Tensor:
     return torch.bincount(cloud, minlength=level.ptr.numel() - 1)
 
 
-def _slot_starts(level: Level, ptr: Tensor, balls: Tensor) -> Tensor:
-    return torch.repeat_interleave(ptr[:-1], balls * level.ball_size,
+def _slot_starts(level: Level, balls: Tensor) -> Tensor:
+    r"""Returns, for each slot, where its cloud's points begin."""
+    return torch.repeat_interleave(level.ptr[:-1], balls * level.ball_size,
                                    output_size=level.num_slots)
 
 
-def _groups(level: Level, last: Level) -> Tensor:
+def _groups(level: Level) -> Tensor:
     if level.group is not None:
         return level.group
     return torch.arange(level.num_points, device=level.ptr.device)
 
 
-def _group_starts(level: Level, last: Level) -> Tensor:
+def _group_starts(ptr: Tensor, balls: Tensor, last: Level,
+                  num_points: int) -> Tensor:
+    r"""Returns, for each point of a level, where its cloud's groups of the
+    level before begin.
+    """
     assert last.stride is not None
-    groups = _balls(last) * (last.ball_size // last.stride)
-    return torch.repeat_interleave(groups.cumsum(0) - groups,
-                                   level.ptr.diff(),
-                                   output_size=level.num_points)
+    groups = balls * (last.ball_size // last.stride)
+    return torch.repeat_interleave(groups.cumsum(0) - groups, ptr.diff(),
+                                   output_size=num_points)
 
 
 def _note_slices(data: Any, key: str, rows: Tensor) -> None:
@@ -141,23 +146,18 @@ def read_tree(data: Any) -> BallTree:
            f"built for (got {pos.size(0)} points)")
     levels: list[Level] = []
     for i, index in enumerate(indices):
-        stride = groups[i + 1][0] if i + 1 < len(indices) else None
-        group = groups[i][1] if i > 0 else None
-        points = pos.size(0) if group is None else group.numel()
         balls = sizes[:, i, 1]
         _check(balls.sum() == index[0].size(0),
                "Expected 'data' to hold a whole ball tree (got balls that "
                "its sizes do not count)")
-        if group is not None:
-            start = groups[i][0]
-            last = levels[-1]
-            per_ball = last.ball_size // start
-            before = (sizes[:, i - 1, 1].cumsum(0) -
-                      sizes[:, i - 1, 1]) * per_ball
-            group = group.long() + torch.repeat_interleave(
-                before, sizes[:, i, 0], output_size=points)
-            if points == last.num_slots // start:
-                group = None
+        stride = groups[i + 1][0] if i + 1 < len(indices) else None
+        group, points = None, pos.size(0)
+        if i > 0:
+            local = groups[i][1].long()
+            points = local.numel()
+            if points != levels[-1].num_slots // groups[i][0]:
+                group = local + _group_starts(ptrs[:, i], sizes[:, i - 1, 1],
+                                              levels[-1], points)
         levels.append(
             _read_level(index, stride, ptrs[:, i], balls, points, group))
     box = data.get(BOX)
@@ -209,8 +209,11 @@ def _read_level(
                             device=ptr.device)
         where[target] = torch.arange(slots, device=ptr.device)
         inverse.append(where[:num_points])
+    if slots == num_points:
+        return Level(ball_size, stride, ptr, tuple(full), tuple(inverse),
+                     None, group)
     return Level(ball_size, stride, ptr, tuple(full), tuple(inverse),
-                 masks[0] if slots > num_points else None, group)
+                 masks[0], group, tuple(masks))
 
 
 def _check(condition: Tensor, message: str) -> None:
