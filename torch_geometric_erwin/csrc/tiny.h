@@ -29,7 +29,7 @@ inline int highest_bit(uint32_t bits) { return 31 - __builtin_clz(bits); }
 
 // below[j] += how many of the n keys are below key[j], for kMost keys.
 // Processors that compare more keys at once get a version of their own.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && \
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && \
     !defined(__clang__)
 #define TGE_CLONES __attribute__((target_clones("avx2", "default")))
 #else
