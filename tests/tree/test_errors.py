@@ -199,7 +199,8 @@ NEIGHBORS = [
     (lambda: knn(POS, torch.rand(3, 3), 1),
      "Expected 'x' and 'y' to agree in dimension, type and device"),
     (lambda: radius(POS, POS.double(), 1.), "Expected 'x' and 'y' to agree"),
-    (lambda: radius(POS, NAN, 1.), "Expected 'pos' to have finite"),
+    (lambda: radius(POS, NAN, 1.), "Expected 'y' to have finite"),
+    (lambda: knn(NAN, POS, 1), "Expected 'x' to have finite"),
 ]
 
 

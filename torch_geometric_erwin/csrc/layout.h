@@ -8,7 +8,9 @@
 // neighbouring slots of level l.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace tge {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <new>
 
 #include "export.h"
 #include "neighbors_forest.h"
@@ -112,7 +113,8 @@ void search(const Search& s) {
 }  // namespace tge
 
 // Counts the neighbours (`counts` given) or writes them to their places.
-TGE_EXPORT void tge_neighbors(
+// 0: done; 2: out of memory.
+TGE_EXPORT int tge_neighbors(
     int is_double, const void* pos, const int64_t* leaf_ptr,
     const int64_t* cloud_leaf, const int64_t* id, int64_t num_clouds,
     int64_t dim, int itself, const void* query, const int64_t* query_ptr,
@@ -123,6 +125,11 @@ TGE_EXPORT void tge_neighbors(
       pos, query, box, leaf_ptr, cloud_leaf, id, query_ptr, query_id,
       num_clouds, dim, k, radius, itself != 0, loop != 0, counts, offset,
       out_query, out_neighbor, num_threads};
-  is_double ? tge::neighbors::search<double>(s)
-            : tge::neighbors::search<float>(s);
+  try {
+    is_double ? tge::neighbors::search<double>(s)
+              : tge::neighbors::search<float>(s);
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 2;
+  }
 }

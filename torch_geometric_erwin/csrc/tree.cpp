@@ -1,6 +1,10 @@
 // Builds the levels and orientations of a ball tree (Zhdanov et al., 2025,
 // Algorithm 1) for a batch of point clouds.
+#include <algorithm>
+#include <atomic>
 #include <memory>
+#include <new>
+#include <vector>
 
 #include "centers.h"
 #include "export.h"

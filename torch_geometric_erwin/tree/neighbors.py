@@ -248,6 +248,8 @@ def _grow(
     pos = pos.detach()
     if pos.dtype not in (torch.float32, torch.float64):
         pos = pos.float()
+    if box is not None or name != 'pos':  # the builder checks and says 'pos'
+        check_finite(pos, name)
     if cosine:
         pos = _directions(pos, name)
     batch, ptr, order = group_clouds(pos, batch, None)
@@ -255,7 +257,6 @@ def _grow(
     cell = None
     if box is not None:
         cell = check_box(box, pos, ptr.numel() - 1).contiguous()
-        check_finite(pos, name)
         pos = wrap(pos, cell[batch])
     slots = build_tree(pos if order is None else pos[order], ptr, [LEAF_SIZE],
                        [], [0.], box=cell, order=order)[0]

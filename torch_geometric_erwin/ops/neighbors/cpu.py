@@ -33,7 +33,7 @@ def call(p: Problem, *, count: Tensor | None = None,
     small = p.query.size(0) <= SMALL
     rows = (None, None) if out is None else (out[p.query_row],
                                              out[1 - p.query_row])
-    kernel(
+    status = kernel(
         p.pos.dtype == torch.float64,
         *map(pointer, (p.pos, p.leaf_ptr, p.cloud_leaf, p.id)),
         p.cloud_leaf.numel() - 1,
@@ -46,6 +46,9 @@ def call(p: Problem, *, count: Tensor | None = None,
         *map(pointer, (count, start, *rows)),
         1 if small else torch.get_num_threads(),
     )
+    if status != 0:
+        raise MemoryError(f"Not enough memory to search {p.query.size(0)} "
+                          f"points' neighbours")
 
 
 def tge_neighbors() -> 'ctypes._NamedFuncPointer':
@@ -57,5 +60,5 @@ def tge_neighbors() -> 'ctypes._NamedFuncPointer':
         flag, *4 * [address], size, size, flag, *4 * [address], size,
         ctypes.c_double, flag, *4 * [address], flag
     ]
-    kernel.restype = None
+    kernel.restype = flag
     return kernel
