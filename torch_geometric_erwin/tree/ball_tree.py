@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree.centers import group_centers
+from torch_geometric_erwin.tree import groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,8 @@ class Level:
         group: Which group of slots of the level before each point stands
             for, shape :math:`(N)`; :obj:`None` if that is its own number.
         masks: The mask of each orientation, where they differ.
+        slots: For each orientation the slot of the first orientation that
+            each slot takes, where copies of a point tell slots apart.
     """
     ball_size: int
     stride: int | None
@@ -50,6 +53,7 @@ class Level:
     mask: Tensor | None = None
     group: Tensor | None = None
     masks: tuple[Tensor | None, ...] | None = None
+    slots: tuple[Tensor, ...] | None = None
 
     @property
     def num_points(self) -> int:
@@ -279,21 +283,87 @@ class BallTree:
         Raises:
             ValueError: If this is the last level.
         """
-        if len(self.levels) < 2:
-            raise ValueError(
-                "Expected 'strides' to be given when the tree was built, in "
-                "order to coarsen it (got a tree with no coarser level)")
-        level, coarse = self.levels[:2]
+        level, coarse = self._two_levels()
         assert level.stride is not None
         center, mass = group_centers(self.pos, self.mass, level.index[0],
                                      level.mask, level.stride)
+        batch = self.batch[level.index[0][::level.stride]]
         if coarse.group is not None:
             center, mass = center[coarse.group], mass[coarse.group]
-        batch = torch.repeat_interleave(
-            torch.arange(self.num_clouds, device=self.device),
-            coarse.ptr.diff(), output_size=coarse.num_points)
+            batch = batch[coarse.group]
         return replace(self, pos=center, mass=mass, batch=batch,
                        levels=self.levels[1:])
+
+    def cluster(self) -> Tensor:
+        r"""Returns the point of the next level that each point is pooled
+        into, shape :math:`(N)`, as PyG's pooling calls it.
+
+        Raises:
+            ValueError: If this is the last level.
+        """
+        return groups.coarse_point(self.levels[0].inverse[0],
+                                   *self._two_levels())
+
+    def children(self) -> tuple[Tensor, Tensor | None]:
+        r"""Returns the points that each point of the next level is made of:
+        the inverse of :meth:`cluster`.
+
+        Returns:
+            The children of each coarse point, shape :math:`(M,
+            \text{stride})`, and which of them are real, of the same shape;
+            :obj:`None` if all are.
+
+        Raises:
+            ValueError: If this is the last level.
+        """
+        return groups.children(*self._two_levels())
+
+    def in_slot_order(self) -> tuple['BallTree', Tensor, Tensor]:
+        r"""Returns the tree with its points numbered as they come in the
+        slots of the first orientation, so that balls are neighbors in
+        memory, and the way there and back.
+
+        If virtual slots count as copies of their points, every slot becomes
+        a point.
+
+        Returns:
+            The tree; :obj:`index`, so that :obj:`x[index]` are features in
+            the new order; :obj:`inverse`, so that :obj:`x[inverse]` brings
+            them back.
+        """
+        from torch_geometric_erwin.tree.slot_order import in_slot_order
+        return in_slot_order(self)
+
+    def with_masks(self) -> 'BallTree':
+        r"""Returns the tree with masks at all levels, also where no slot is
+        virtual. :func:`torch.compile` then finds the same structure in every
+        batch, and compiles once.
+        """
+        from torch_geometric_erwin.tree.slot_order import with_masks
+        return with_masks(self)
+
+    def offsets(self, partition: int = 0) -> Tensor:
+        r"""Returns the position of each point relative to the center of mass
+        of its ball (equation 9), shape :math:`(N, D)`. Differentiable in
+        :attr:`pos`. In a periodic cell the nearest images count.
+
+        Args:
+            partition: The orientation. (default: :obj:`0`)
+        """
+        from torch_geometric_erwin.tree.offsets import ball_offsets
+        return ball_offsets(self, partition)
+
+    def box_of_ball(self, partition: int = 0) -> Tensor | None:
+        r"""Returns the periodic cell that each ball lies in, shape
+        :math:`(\text{balls}, D)`; :obj:`None` if the tree is not periodic.
+
+        Args:
+            partition: The orientation. (default: :obj:`0`)
+        """
+        if self.box is None:
+            return None
+        first = self.partition(partition).index[::self.ball_size]
+        return self.box[self.batch[first]]
 
     def ball_of_point(self, level: int = 0) -> Tensor:
         r"""Returns the ball of :obj:`level` that each point lies in, shape
@@ -301,17 +371,9 @@ class BallTree:
         """
         self._check_level(level)
         slot = self.levels[0].inverse[0]
-        for fine, coarse in zip(self.levels[:level],
-                                self.levels[1:level + 1], strict=True):
-            assert fine.stride is not None
-            point = slot // fine.stride
-            if coarse.group is not None:
-                number = torch.zeros(fine.num_slots // fine.stride,
-                                     dtype=torch.long, device=self.device)
-                number[coarse.group] = torch.arange(coarse.num_points,
-                                                    device=self.device)
-                point = number[point]
-            slot = coarse.inverse[0][point]
+        for i in range(level):
+            point = groups.coarse_point(slot, *self.levels[i:i + 2])
+            slot = self.levels[i + 1].inverse[0][point]
         return slot // self.levels[level].ball_size
 
     def centers(self, level: int = 0) -> Tensor:
@@ -347,13 +409,15 @@ class BallTree:
         positive = far > 0  # the root has no derivative at zero
         return torch.where(positive, far, 1.).sqrt() * positive
 
-    def edge_index(self, partition: int = 0, *, loop: bool = True) -> Tensor:
+    def edge_index(self, partition: int | None = 0, *,
+                   loop: bool = True) -> Tensor:
         r"""Returns the balls as a graph: every pair of points of a ball, as
         :obj:`(source, target)`, shape :math:`(2, E)`, sorted by the target's
         slot.
 
         Args:
-            partition: The orientation. (default: :obj:`0`)
+            partition: The orientation; :obj:`None` for all of them, one
+                after the other. (default: :obj:`0`)
             loop: Whether a point is its own neighbor, as in attention.
                 (default: :obj:`True`)
 
@@ -363,6 +427,10 @@ class BallTree:
         if self.virtual == 'copy':
             raise ValueError("Expected 'virtual' to be 'masked' to take the "
                              "balls as a graph of points (got 'copy')")
+        if partition is None:
+            parts = [self.edge_index(i, loop=loop)
+                     for i in range(self.num_orientations)]
+            return torch.cat(parts, dim=1)
         part = self.partition(partition)
         index, mask = part.index, part.mask
         slots = torch.arange(self.num_slots, device=self.device)
@@ -377,6 +445,19 @@ class BallTree:
         if keep is not None:
             source, target = source[keep], target[keep]
         return torch.stack([index[source], index[target]])
+
+    def knn_graph(self, k: int, *, loop: bool = False) -> Tensor:
+        r"""Connects each point to its :obj:`k` nearest neighbors, see
+        :func:`torch_geometric_erwin.knn_graph`.
+
+        Args:
+            k: The number of neighbors.
+            loop: Whether a point is its own neighbor, too.
+                (default: :obj:`False`)
+        """
+        from torch_geometric_erwin.tree.knn_op import tree_knn_graph
+        return tree_knn_graph(self.pos.detach(), self.batch, k, loop,
+                              self.num_clouds, self.box)
 
     def apply(self, fn: Callable[[Tensor], Tensor]) -> 'BallTree':
         r"""Returns the tree with a function applied to all its tensors."""
@@ -404,6 +485,13 @@ class BallTree:
     def pin_memory(self) -> 'BallTree':
         r"""Returns the tree in page-locked memory."""
         return self.apply(lambda x: x.pin_memory())
+
+    def _two_levels(self) -> tuple[Level, Level]:
+        if len(self.levels) < 2:
+            raise ValueError(
+                "Expected 'strides' to be given when the tree was built, in "
+                "order to coarsen it (got a tree with no coarser level)")
+        return self.levels[0], self.levels[1]
 
     def _check_level(self, level: int) -> None:
         if not 0 <= level < self.num_levels:

@@ -82,8 +82,11 @@ def _level(
     place = torch.empty_like(turned)
     place[turned] = torch.arange(len(turned), device=turned.device)
     masks = (visible, visible[turned]) if visible is not None else None
+    slots = None
+    if virtual == 'copy':
+        slots = (torch.arange(len(turned), device=turned.device), turned)
     return Level(size, stride, ptr, (index, index[turned]),
-                 (inverse, place[inverse]), visible, group, masks)
+                 (inverse, place[inverse]), visible, group, masks, slots)
 
 
 def _count(cloud: Tensor, mask: Tensor, num_clouds: int) -> Tensor:

@@ -1,0 +1,24 @@
+r"""The neighbors of a tree's points as a torch operator, opaque to the
+compiler.
+"""
+
+import torch
+from torch import Tensor
+
+from torch_geometric_erwin.tree.neighbors import knn_graph
+
+
+@torch.library.custom_op('torch_geometric_erwin::knn_graph', mutates_args=())
+def tree_knn_graph(pos: Tensor, batch: Tensor, k: int, loop: bool,
+                   num_clouds: int, box: Tensor | None) -> Tensor:
+    r"""See :func:`torch_geometric_erwin.knn_graph`."""
+    if pos.size(0) == 0:
+        return batch.new_empty(2, 0)
+    return knn_graph(pos, k, batch, loop, batch_size=num_clouds, box=box)
+
+
+@tree_knn_graph.register_fake
+def _fake(pos: Tensor, batch: Tensor, k: int, loop: bool, num_clouds: int,
+          box: Tensor | None) -> Tensor:
+    num_edges = torch.library.get_ctx().new_dynamic_size()
+    return batch.new_empty(2, num_edges)
