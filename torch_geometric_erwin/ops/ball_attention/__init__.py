@@ -1,0 +1,55 @@
+r"""Attention within balls."""
+
+from torch import Tensor
+
+from torch_geometric_erwin.ops.ball_attention import flash, reference
+from torch_geometric_erwin.ops.ball_attention.balls import Balls
+
+BIASES = ('distance', 'squared', None)
+
+
+def ball_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    pos: Tensor,
+    slope: Tensor | None,
+    balls: Balls,
+    *,
+    bias: str | None = 'distance',
+    dropout: float = 0.,
+) -> Tensor:
+    r"""Lets the points of each ball attend to each other (equations 8 and
+    10):
+
+    .. math::
+        \mathbf{o}_i = \sum_{j \in B(i)} \textrm{softmax}_j \left(
+        \frac{\mathbf{q}_i^{\top} \mathbf{k}_j}{\sqrt{E}} +
+        s \, {\| \mathbf{p}_i - \mathbf{p}_j \|}^a \right) \mathbf{v}_j
+
+    with :math:`a = 1` for the bias :obj:`"distance"` and :math:`a = 2` for
+    :obj:`"squared"`. Derivatives of any order exist with respect to all
+    floating-point arguments; those of a distance are zero where it is zero.
+
+    Args:
+        query: Queries of :math:`H` heads, shape :math:`(N, H, E)`.
+        key: Keys, shape :math:`(N, H, E)`.
+        value: Values, shape :math:`(N, H, E)`.
+        pos: Positions, shape :math:`(N, D)`.
+        slope: The factor :math:`s` of each head's bias, shape :math:`(H)`;
+            :obj:`None` without bias.
+        balls: Where each point's slot is.
+        bias: :obj:`"distance"`, :obj:`"squared"` or :obj:`None`.
+        dropout: The probability to drop an attention weight.
+
+    Returns:
+        The sums, shape :math:`(N, H, E)`, of the queries' type.
+    """
+    assert bias in BIASES and (slope is None) == (bias is None)
+    if dropout == 0. and flash.serves(query, balls, bias):
+        return flash.ball_attention(query, key, value, pos, slope, balls)
+    return reference.ball_attention(query, key, value, pos, slope, balls,
+                                    bias, dropout)
+
+
+__all__ = ['BIASES', 'Balls', 'ball_attention']
