@@ -1,5 +1,13 @@
 r"""Erwin's ball-tree attention as PyTorch Geometric layers."""
 
+from torch_geometric_erwin.nn import (
+    BallAttention,
+    BallPooling,
+    BallUnpooling,
+    ErwinConv,
+    ErwinGPSConv,
+    ErwinTransformer,
+)
 from torch_geometric_erwin.tree import (
     BallTree,
     knn,
@@ -11,7 +19,13 @@ from torch_geometric_erwin.tree import (
 __version__ = '0.1.0'
 
 __all__ = [
+    'BallAttention',
+    'BallPooling',
     'BallTree',
+    'BallUnpooling',
+    'ErwinConv',
+    'ErwinGPSConv',
+    'ErwinTransformer',
     '__version__',
     'knn',
     'knn_graph',

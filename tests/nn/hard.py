@@ -16,7 +16,7 @@ def hard_batch(dim: int = 3, sizes: list[int] | None = None,
     sizes = SIZES if sizes is None else sizes
     pos = make_pos(shape, sum(sizes), dim, seed=0, dtype=dtype)
     return pos, torch.arange(len(sizes)).repeat_interleave(
-        torch.tensor(sizes))
+        torch.tensor(sizes, dtype=torch.long))
 
 
 def with_virtual(pos: Tensor, batch: Tensor, ball_size: int) -> BallTree:

@@ -53,7 +53,7 @@ def test_foreign_trees():
     torch.manual_seed(0)
     pos, batch = hard_batch(2)
     tree = with_virtual(pos, batch, 8)
-    other, index, inverse = tree.in_slot_order()
+    other, _, _ = tree.in_slot_order()
     assert torch.equal(tree.coarsen().batch, other.coarsen().batch)
     index, mask = tree.children()
     assert not mask[:, 0].all() and mask.any(1).all()

@@ -1,0 +1,76 @@
+import os
+
+import pytest
+import torch
+
+from tests.nn.models import parity
+from torch_geometric_erwin import ErwinTransformer
+
+
+def check(run: dict) -> None:
+    for dtype, tolerances in {torch.float32: (1e-4, 1e-3, 1e-3),
+                              torch.float64: (1e-7, 1e-7, 1e-6)}.items():
+        for (name, value), tolerance in zip(parity.compare(run, dtype),
+                                            tolerances, strict=True):
+            assert value < tolerance, name
+
+
+@pytest.mark.parametrize('i', [0, 1])
+def test_golden_numbers(i):
+    r"""What the authors' code computed; see `parity.py`."""
+    run = parity.read_golden(i)
+    assert not run['mask'].all() and run['out'].abs().max() > 1
+    check(run)
+
+
+@pytest.mark.skipif('OFFICIAL_ERWIN' not in os.environ,
+                    reason="OFFICIAL_ERWIN names no clone of the authors' "
+                    "code")
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('config, sizes', parity.CASES)
+def test_side_by_side(config, sizes, training):
+    theirs = parity.load_theirs(os.environ['OFFICIAL_ERWIN'])
+    check(parity.run_theirs(theirs, config, sizes, training))
+
+
+def load() -> dict:
+    return parity.read_golden(1)
+
+
+def test_weights_inside_of_a_larger_model():
+    run = load()
+    weights = {f'module.dynamics_model.{k}': v
+               for k, v in run['weights'].items()}
+    weights['module.proj_model.weight'] = torch.zeros(1)
+    model = ErwinTransformer.from_official(weights, **run['config'])
+    other = ErwinTransformer.from_official(run['weights'], **run['config'])
+    for a, b in zip(model.state_dict().values(), other.state_dict().values(),
+                    strict=True):
+        assert torch.equal(a, b)
+
+
+def test_official_model_builds_trees_of_its_own():
+    r"""Close to the authors', but for what their virtual nodes add."""
+    run = load()
+    model = ErwinTransformer.from_official(run['weights'], **run['config'])
+    model.eval()
+    out = model(run['x'], pos=run['pos'], batch=run['batch'])
+    assert out.shape == run['out'].shape and out.isfinite().all()
+    assert model.completion == 'perfect' and model.rotations == [0., 45.]
+
+
+def test_wrong_weights():
+    run = load()
+    weights, config = run['weights'], run['config']
+    first = next(k for k in weights if 'BMSA.proj.weight' in k)
+    for bad, text in (
+        ({k: v for k, v in weights.items() if k != first}, 'attn.lin_out'),
+        ({**weights, 'encoder.0.blocks.0.extra': torch.zeros(1)}, 'extra'),
+        ({}, 'embed.embed_fn.weight'),
+    ):
+        with pytest.raises(ValueError, match=f"Expected 'state_dict'.*{text}"):
+            ErwinTransformer.from_official(bad, **config)
+    for bad in ({**config, 'depth': 3},
+                {k: v for k, v in config.items() if k != 'rotate'}):
+        with pytest.raises(ValueError, match='depth|rotate'):
+            ErwinTransformer.from_official(weights, **bad)

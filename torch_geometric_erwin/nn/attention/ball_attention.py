@@ -1,0 +1,249 @@
+from typing import Any, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Linear, Parameter
+from torch_geometric.nn import MessagePassing
+from torch_geometric.typing import OptTensor
+from torch_geometric.utils import softmax
+
+from torch_geometric_erwin.nn.checks import (
+    check_choice,
+    check_dropout,
+    check_heads,
+    check_input,
+    check_positive,
+)
+from torch_geometric_erwin.ops.ball_attention import (
+    BIASES,
+    Balls,
+    ball_attention,
+)
+from torch_geometric_erwin.ops.distance import at_least_float, distance
+from torch_geometric_erwin.tree import BallTree
+
+
+class BallAttention(MessagePassing):
+    r"""Multi-head attention among the points of each ball, from the
+    `"Erwin: A Tree-based Hierarchical Transformer for Large-scale Physical
+    Systems" <https://arxiv.org/abs/2502.17019>`_ paper (equations 8 to 10):
+
+    .. math::
+        \mathbf{h}_i &= \mathbf{x}_i + \mathbf{W}_{\textrm{pos}}
+        (\mathbf{p}_i - \mathbf{c}_{B(i)})
+
+        \mathbf{x}^{\prime}_i &= \mathbf{W}_o \sum_{j \in B(i)}
+        \textrm{softmax}_j \left( \frac{(\mathbf{W}_q \mathbf{h}_i)^{\top}
+        \mathbf{W}_k \mathbf{h}_j}{\sqrt{E}} - \sigma^2 \| \mathbf{p}_i -
+        \mathbf{p}_j \| \right) \mathbf{W}_v \mathbf{h}_j
+
+    with a learned :math:`\sigma` for each head. Distances in a periodic
+    tree are those to the nearest images.
+
+    The balls are a graph, :meth:`BallTree.edge_index`, and this is a
+    :class:`~torch_geometric.nn.MessagePassing` layer on it: slower, and with
+    the same result, messages run edge by edge where somebody wants to see
+    them. That is when attention weights are asked for, when a hook on
+    messages is registered, and when PyG explains the model. In the last two
+    cases the edges are those of *all* orientations,
+    :obj:`tree.edge_index(None)`, with a weight of zero where this layer does
+    not attend, so that edges mean the same in all layers. To explain the
+    attention, pass these, or those of the first orientation alone, as
+    :obj:`edge_index` to the explainer; an edge mask of any other graph
+    leaves the layer alone. :obj:`layer.explain = False` hides it.
+
+    Args:
+        channels (int): Size of each input and output sample.
+        heads (int, optional): Number of attention heads; divides
+            :obj:`channels`. (default: :obj:`1`)
+        dim (int, optional): Number of dimensions of the positions.
+            (default: :obj:`3`)
+        bias (str, optional): How distances enter: :obj:`"distance"`
+            (equation 10), :obj:`"squared"` for :math:`-\sigma^2 \|
+            \mathbf{p}_i - \mathbf{p}_j \|^2`, which is smooth and served by
+            PyTorch's fused kernels, or :obj:`None`.
+            (default: :obj:`"distance"`)
+        signed (bool, optional): If set to :obj:`True`, distances are
+            multiplied by :math:`\sigma` itself, which may become positive,
+            as in the authors' code. (default: :obj:`False`)
+        dropout (float, optional): Dropout probability of attention weights
+            in training. (default: :obj:`0.`)
+
+    Shapes:
+        - **input:**
+          point features :math:`(N, C)`, a tree of :math:`N` points
+        - **output:** point features :math:`(N, C)`; with
+          :obj:`return_attention_weights=True` also
+          :math:`((2, E), (E, H))`
+    """
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 1,
+        *,
+        dim: int = 3,
+        bias: str | None = 'distance',
+        signed: bool = False,
+        dropout: float = 0.,
+    ) -> None:
+        super().__init__(aggr='add', node_dim=0)
+        check_heads(channels, heads)
+        check_positive('dim', dim)
+        check_choice('bias', bias, BIASES)
+        check_dropout(dropout)
+
+        self.channels = channels
+        self.heads = heads
+        self.dim = dim
+        self.bias = bias
+        self.signed = signed
+        self.dropout = dropout
+
+        self.lin_pos = Linear(dim, channels)
+        self.lin_qkv = Linear(channels, 3 * channels)
+        self.lin_out = Linear(channels, channels)
+        if bias is None:
+            self.register_parameter('sigma', None)
+        else:
+            self.sigma = Parameter(torch.empty(heads))
+
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        for lin in (self.lin_pos, self.lin_qkv, self.lin_out):
+            torch.nn.init.trunc_normal_(lin.weight, std=0.02)
+            torch.nn.init.zeros_(lin.bias)
+        if self.sigma is not None:
+            mean = -1. if self.signed else 1.
+            torch.nn.init.normal_(self.sigma, mean, 0.01)
+
+    def forward(
+        self,
+        x: Tensor,
+        tree: BallTree,
+        partition: int = 0,
+        return_attention_weights: bool | None = None,
+        offset: Tensor | None = None,
+    ) -> Any:
+        r"""Runs the forward pass of the module.
+
+        Args:
+            x (torch.Tensor): The features of the points.
+            tree (BallTree): Their ball tree.
+            partition (int, optional): Which of the tree's orientations to
+                attend in. (default: :obj:`0`)
+            return_attention_weights (bool, optional): If set to
+                :obj:`True`, will additionally return the tuple
+                :obj:`(edge_index, attention_weights)`.
+                (default: :obj:`None`)
+            offset (torch.Tensor, optional): What
+                :obj:`tree.offsets(partition)` returns, if it is at hand.
+                (default: :obj:`None`)
+
+        Raises:
+            ValueError: If features and tree do not fit each other or the
+                layer.
+        """
+        check_input(x, tree, self.channels, self.dim)
+        if tree.virtual == 'copy':
+            if return_attention_weights:
+                raise ValueError("Expected 'tree' to have virtual='masked' "
+                                 "in order to return attention weights of "
+                                 "points (got 'copy')")
+            tree, index, inverse = tree.in_slot_order()
+            return self(x[index], tree, partition)[inverse]
+
+        if offset is None:
+            offset = tree.offsets(partition)
+        h = x + self.lin_pos(offset.to(x.dtype))
+        q, k, v = self.lin_qkv(h).unflatten(
+            1, (3, self.heads, self.channels // self.heads)).unbind(1)
+
+        edges = None
+        if return_attention_weights or self._is_watched():
+            out, edges = self._by_edge(q, k, v, tree, partition)
+        else:
+            part = tree.partition(partition)
+            out = ball_attention(
+                q, k, v, tree.pos, self.slope(),
+                Balls(tree.ball_size, part.index, part.inverse, part.mask,
+                      tree.box_of_ball(partition)),
+                bias=self.bias,
+                dropout=self.dropout if self.training else 0.)
+        out = self.lin_out(out.flatten(1))
+        return (out, edges) if return_attention_weights else out
+
+    def slope(self) -> OptTensor:
+        r"""Returns what each head multiplies distances by."""
+        if self.sigma is None:
+            return None
+        return self.sigma if self.signed else -self.sigma.square()
+
+    def _is_watched(self) -> bool:
+        r"""Whether somebody wants to see or change messages."""
+        return bool(self.explain or self._propagate_forward_pre_hooks
+                    or self._propagate_forward_hooks
+                    or self._message_forward_pre_hooks
+                    or self._message_forward_hooks
+                    or self._aggregate_forward_pre_hooks
+                    or self._aggregate_forward_hooks
+                    or self._edge_update_forward_pre_hooks
+                    or self._edge_update_forward_hooks)
+
+    def _by_edge(self, q: Tensor, k: Tensor, v: Tensor, tree: BallTree,
+                 partition: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        own = tree.edge_index(partition)
+        edge_index, active = own, None
+        if self._is_watched():
+            parts = [tree.edge_index(i) for i in range(tree.num_orientations)]
+            edge_index = torch.cat(parts, dim=1)
+            active = torch.cat([
+                torch.full_like(edges[0], i == partition, dtype=torch.bool)
+                for i, edges in enumerate(parts)])
+        box = None if tree.box is None else tree.box[tree.batch]
+
+        # edge_updater_type: (q: Tensor, k: Tensor, pos: Tensor, box: OptTensor, active: OptTensor)  # noqa: E501
+        alpha = self.edge_updater(edge_index, q=q, k=k, pos=tree.pos, box=box,
+                                  active=active)
+
+        # propagate_type: (v: Tensor, alpha: Tensor)
+        out = self.propagate(edge_index, v=v, alpha=alpha).to(v.dtype)
+        return out, (own, alpha if active is None else alpha[active])
+
+    def edge_update(self, q_i: Tensor, k_j: Tensor, pos_i: Tensor,
+                    pos_j: Tensor, box_i: OptTensor, active: OptTensor,
+                    index: Tensor, ptr: OptTensor,
+                    dim_size: Optional[int]) -> Tensor:  # noqa: UP045
+        score = (at_least_float(q_i) * at_least_float(k_j)).sum(-1)
+        score = score * q_i.size(-1)**-0.5
+        slope = self.slope()
+        if slope is not None:
+            far = distance(pos_i, pos_j, box_i, self.bias == 'squared')
+            score = score + slope * far.to(score.dtype).unsqueeze(-1)
+        if active is not None:
+            score = score.masked_fill(~active.unsqueeze(-1), -torch.inf)
+        alpha = softmax(score, index, ptr, dim_size)
+        return F.dropout(alpha, p=self.dropout, training=self.training)
+
+    def message(self, v_j: Tensor, alpha: Tensor) -> Tensor:
+        return alpha.unsqueeze(-1) * v_j
+
+    def explain_message(self, inputs: Tensor, edge_index: Tensor) -> Tensor:
+        mask, loop = self._edge_mask, self._loop_mask
+        if mask is None or loop is None:
+            raise ValueError("Could not find a pre-defined 'edge_mask' to "
+                             "explain. Did you forget to initialize it?")
+        # Is it a mask of these edges? Where loops are tells graphs apart.
+        first = edge_index[:, :mask.size(0)]
+        if not torch.equal(first[0] != first[1], loop):
+            return inputs
+        if self._apply_sigmoid:
+            mask = mask.sigmoid()
+        rest = mask.new_ones(inputs.size(0) - mask.size(0))
+        return inputs * torch.cat([mask, rest]).view(-1, 1, 1)
+
+    def __repr__(self) -> str:
+        return (f'{self.__class__.__name__}({self.channels}, '
+                f'heads={self.heads}, dim={self.dim}, bias={self.bias!r})')

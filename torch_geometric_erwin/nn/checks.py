@@ -1,0 +1,88 @@
+r"""Checks of what users pass to layers."""
+
+from typing import Any
+
+from torch import Tensor
+
+from torch_geometric_erwin.tree import BallTree
+from torch_geometric_erwin.tree.checks import is_power_of_two
+
+
+def check_input(x: Any, tree: Any, channels: int, dim: int | None,
+                x_name: str = 'x', tree_name: str = 'tree') -> None:
+    r"""Checks that features and a tree fit each other and a layer."""
+    check_tree(tree, dim, tree_name)
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() != 2:
+        got = (f'{x.dtype} of shape {list(x.shape)}' if isinstance(x, Tensor)
+               else type(x).__name__)
+        raise ValueError(f"Expected '{x_name}' to be a floating-point tensor "
+                         f"of shape [num_points, channels] (got {got})")
+    if x.size(1) != channels and channels != -1:
+        raise ValueError(f"Expected '{x_name}' to have {channels} channels "
+                         f"(got {x.size(1)})")
+    if x.size(0) != tree.num_points:
+        raise ValueError(f"Expected '{x_name}' to have one row per point of "
+                         f"'{tree_name}', {tree.num_points} (got "
+                         f"{x.size(0)})")
+    if x.device != tree.device:
+        raise ValueError(f"Expected '{tree_name}' to be on the device of "
+                         f"'{x_name}', {x.device} (got {tree.device})")
+
+
+def check_tree(tree: Any, dim: int | None, name: str = 'tree') -> None:
+    if not isinstance(tree, BallTree):
+        raise ValueError(f"Expected '{name}' to be a BallTree (got "
+                         f"{type(tree).__name__})")
+    if dim is not None and tree.pos.size(1) != dim:
+        raise ValueError(f"Expected '{name}' to have positions in {dim} "
+                         f"dimensions, as the layer's 'dim' says (got "
+                         f"{tree.pos.size(1)})")
+
+
+def check_stride(tree: BallTree, stride: int, name: str = 'tree') -> None:
+    if tree.num_levels < 2 or tree.strides[0] != stride:
+        got = tree.strides[0] if tree.num_levels > 1 else 'no coarser level'
+        raise ValueError(f"Expected '{name}' to have a coarser level at a "
+                         f"stride of {stride} (got {got})")
+
+
+def check_heads(channels: int, heads: int) -> None:
+    check_positive('channels', channels)
+    check_positive('heads', heads)
+    if channels % heads:
+        raise ValueError(f"Expected 'heads' to divide the {channels} "
+                         f"channels (got {heads})")
+
+
+def check_positive(name: str, value: Any, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"Expected '{name}' to be an integer of at least "
+                         f"{least} (got {value!r})")
+
+
+def check_choice(name: str, value: Any, choices: tuple) -> None:
+    if value not in choices:
+        raise ValueError(f"Expected '{name}' to be one of "
+                         f"{', '.join(map(repr, choices))} (got {value!r})")
+
+
+def check_dropout(dropout: float) -> None:
+    if not 0 <= dropout < 1:
+        raise ValueError(f"Expected 'dropout' to be in [0, 1) "
+                         f"(got {dropout})")
+
+
+def check_power_of_two(name: str, value: Any) -> None:
+    if not is_power_of_two(value):
+        raise ValueError(f"Expected '{name}' to be a power of two "
+                         f"(got {value!r})")
+
+
+def check_edge_index(edge_index: Any) -> None:
+    if (not isinstance(edge_index, Tensor) or edge_index.dim() != 2
+            or edge_index.size(0) != 2 or edge_index.is_floating_point()):
+        got = (f'{edge_index.dtype} of shape {list(edge_index.shape)}'
+               if isinstance(edge_index, Tensor)
+               else type(edge_index).__name__)
+        raise ValueError(f"Expected 'edge_index' to hold integers of shape "
+                         f"[2, num_edges] (got {got})")

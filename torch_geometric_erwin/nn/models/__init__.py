@@ -1,0 +1,6 @@
+r"""Models made of the layers."""
+
+from torch_geometric_erwin.nn.models.erwin_embedding import ErwinEmbedding
+from torch_geometric_erwin.nn.models.erwin_transformer import ErwinTransformer
+
+__all__ = ['ErwinEmbedding', 'ErwinTransformer']

@@ -1,0 +1,77 @@
+import torch
+from torch import Tensor
+from torch_geometric.nn import Linear
+
+from torch_geometric_erwin.nn.conv import MPNNConv
+from torch_geometric_erwin.tree import BallTree
+
+
+class ErwinEmbedding(torch.nn.Module):
+    r"""A linear layer and steps of message passing among near points
+    (equation 14), which tell points apart before they attend to each other.
+
+    Args:
+        in_channels (int): Size of each input sample, or :obj:`-1` to derive
+            it from the first input.
+        out_channels (int): Size of each output sample.
+        steps (int, optional): Number of steps. (default: :obj:`3`)
+        dim (int, optional): Number of dimensions of the positions.
+            (default: :obj:`3`)
+        k (int, optional): Number of nearest neighbors that send messages
+            where no edges are given. (default: :obj:`16`)
+        basis (str, optional): See
+            :class:`~torch_geometric_erwin.nn.MPNNConv`.
+            (default: :obj:`"position"`)
+        num_basis (int, optional): Number of Bessel functions.
+            (default: :obj:`8`)
+        cutoff (float, optional): Where these vanish.
+            (default: :obj:`None`)
+
+    Shapes:
+        - **input:**
+          point features :math:`(N, F_{in})`, a tree of :math:`N` points,
+          edge indices :math:`(2, E)` *(optional)*
+        - **output:** point features :math:`(N, F_{out})`
+    """
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        steps: int = 3,
+        *,
+        dim: int = 3,
+        k: int = 16,
+        basis: str = 'position',
+        num_basis: int = 8,
+        cutoff: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.k = k
+        self.lin = Linear(in_channels, out_channels)
+        self.convs = torch.nn.ModuleList([
+            MPNNConv(out_channels, dim=dim, basis=basis, num_basis=num_basis,
+                     cutoff=cutoff) for _ in range(steps)
+        ])
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters of the module."""
+        self.lin.reset_parameters()
+        for conv in self.convs:
+            conv.reset_parameters()  # type: ignore[operator]
+
+    def forward(self, x: Tensor, tree: BallTree,
+                edge_index: Tensor | None = None) -> Tensor:
+        r"""Runs the forward pass of the module.
+
+        Args:
+            x (torch.Tensor): The features of the points.
+            tree (BallTree): Their ball tree.
+            edge_index (torch.Tensor, optional): Who tells whom.
+                (default: :obj:`None`, the nearest neighbors)
+        """
+        x = self.lin(x)
+        if edge_index is None and len(self.convs) > 0:
+            edge_index = tree.knn_graph(self.k)
+        for conv in self.convs:
+            x = conv(x, edge_index, tree)
+        return x

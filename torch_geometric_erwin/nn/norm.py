@@ -1,0 +1,58 @@
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn.inits import reset
+from torch_geometric.nn.resolver import normalization_resolver
+
+from torch_geometric_erwin.tree import BallTree
+
+
+class CloudNorm(torch.nn.Module):
+    r"""Any normalization of PyG's, told about a tree's clouds if it normalizes
+    each graph on its own.
+
+    Args:
+        norm (str or torch.nn.Module or Callable or None): Its name, a
+            module to copy, or what makes one for a number of channels.
+        channels (int): Size of each sample.
+        norm_kwargs (Dict[str, Any], optional): Arguments of the
+            normalization. By default, batch normalization uses its running
+            statistics where there is a single point, which has no variance.
+            (default: :obj:`None`)
+    """
+    def __init__(self, norm: Any, channels: int,
+                 norm_kwargs: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        kwargs = dict(norm_kwargs or {})
+        if norm == 'batch_norm' and kwargs.get('track_running_stats', True):
+            kwargs.setdefault('allow_single_element', True)
+        self.module = None
+        if isinstance(norm, str):
+            self.module = normalization_resolver(norm, channels, **kwargs)
+        elif isinstance(norm, torch.nn.Module):
+            self.module = copy.deepcopy(norm)
+        elif norm is not None:
+            self.module = norm(channels, **kwargs)
+        self.with_batch = self.module is not None and 'batch' in (
+            inspect.signature(self.module.forward).parameters)
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters of the module."""
+        if self.module is not None:
+            reset(self.module)
+
+    def forward(self, x: Tensor, tree: BallTree) -> Tensor:
+        r"""Runs the forward pass of the module.
+
+        Args:
+            x (torch.Tensor): The features of the points.
+            tree (BallTree): Their ball tree.
+        """
+        if self.module is None:
+            return x
+        if self.with_batch:
+            return self.module(x, tree.batch, tree.num_clouds)
+        return self.module(x)
