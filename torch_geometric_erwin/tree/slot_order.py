@@ -66,7 +66,9 @@ def with_masks(tree: BallTree) -> BallTree:
         masks, group = level.masks, level.group
         if masks is not None:
             masks = tuple(map(fill, masks, level.index))
-        if i > 0 and group is None:
+        if group is not None:
+            group = group.clone()  # the compiler tells views apart, too
+        elif i > 0:
             group = torch.arange(level.num_points, device=tree.device)
         levels.append(replace(level, mask=fill(level.mask, level.index[0]),
                               masks=masks, group=group))

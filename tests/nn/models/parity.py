@@ -1,9 +1,9 @@
 r"""The authors' model and ours, side by side: same weights, same tree.
 
-    git clone https://github.com/maxxxzdn/erwin
-    pip install balltree-erwin
-    python -m tests.nn.models.parity erwin            # compare
-    python -m tests.nn.models.parity erwin --write    # renew the golden file
+git clone https://github.com/maxxxzdn/erwin
+pip install balltree-erwin
+python -m tests.nn.models.parity erwin            # compare
+python -m tests.nn.models.parity erwin --write    # renew the golden file
 """
 
 import argparse
@@ -115,9 +115,10 @@ def write_golden(theirs: tuple[Any, Any]) -> None:
                              mlp_ratio=1)
         run = run_theirs(theirs, config, [37, 64, 20])
         for name in ('weights', 'grads'):  # one tensor, not hundreds
-            values = run[name]
-            run[name] = (list(values), [list(v.shape) for v in values.values()],
-                         torch.cat([v.flatten() for v in values.values()]).float())
+            names, values = zip(*run[name].items(), strict=True)
+            flat = torch.cat([value.flatten() for value in values])
+            run[name] = (list(names), [list(v.shape) for v in values],
+                         flat.float())
         runs.append(run)
     torch.save(runs, GOLDEN)
 

@@ -53,7 +53,7 @@ def test_official_model_builds_trees_of_its_own():
     r"""Close to the authors', but for what their virtual nodes add."""
     run = load()
     model = ErwinTransformer.from_official(run['weights'], **run['config'])
-    model.eval()
+    model.double().eval()
     out = model(run['x'], pos=run['pos'], batch=run['batch'])
     assert out.shape == run['out'].shape and out.isfinite().all()
     assert model.completion == 'perfect' and model.rotations == [0., 45.]
@@ -72,5 +72,5 @@ def test_wrong_weights():
             ErwinTransformer.from_official(bad, **config)
     for bad in ({**config, 'depth': 3},
                 {k: v for k, v in config.items() if k != 'rotate'}):
-        with pytest.raises(ValueError, match='depth|rotate'):
+        with pytest.raises(ValueError, match=r'depth|rotate'):
             ErwinTransformer.from_official(weights, **bad)

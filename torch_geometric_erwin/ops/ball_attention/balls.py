@@ -29,7 +29,7 @@ class Balls:
         r"""Brings rows :math:`(N, \ldots)` into balls :math:`(S /
         \text{size}, \text{size}, \ldots)`.
         """
-        return x[self.index].unflatten(0, (-1, self.size))
+        return x[self.index.view(-1, self.size)]
 
     def join(self, x: Tensor) -> Tensor:
         r"""Takes each point's row from its slot: the inverse of
@@ -44,7 +44,7 @@ class Balls:
         """
         if self.mask is None:
             return None
-        mask = self.mask.unflatten(0, (-1, self.size))
+        mask = self.mask.view(-1, self.size)
         return mask | ~mask.any(1, keepdim=True)
 
 

@@ -29,14 +29,13 @@ def group_centers(
     """
     if mass is None:
         mass = pos.new_ones(pos.size(0))
+    index = index.view(-1, stride)
     weight = mass[index]
     if mask is not None:
-        weight = weight * mask
-    weight = weight.view(-1, stride)
+        weight = weight * mask.view(-1, stride)
     total = _sum_halves(weight)
     share = weight / total.clamp(min=1).unsqueeze(1)  # no sum can overflow
-    parts = pos[index] * share.view(-1, 1)
-    return _sum_halves(parts.view(-1, stride, pos.size(1))), total
+    return _sum_halves(pos[index] * share.unsqueeze(2)), total
 
 
 def _sum_halves(x: Tensor) -> Tensor:
