@@ -114,6 +114,23 @@ def test_clouds_never_mix(name, dim, box):
             assert torch.allclose(out[own], alone, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.parametrize('name', NAMES)
+def test_gpu_equals_cpu(name):
+    pos, batch = hard_batch(3)
+    pos.requires_grad_()
+    x = torch.randn(len(pos), 8)
+    module, run = make(name, 3)
+    module.eval()
+    out = run(x, pos, batch)
+    grad, = torch.autograd.grad(out.square().sum(), pos)
+    module.cuda()
+    other = run(x.cuda(), pos.cuda(), batch.cuda())
+    moved, = torch.autograd.grad(other.square().sum(), pos)
+    assert torch.allclose(out, other.cpu(), atol=1e-3, rtol=1e-3)
+    assert (grad - moved).abs().max() < 1e-2 * grad.abs().max()
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_order_does_not_matter(name):
     torch.manual_seed(0)

@@ -124,6 +124,26 @@ def test_first_and_second_derivatives(bias, periodic):
     assert gradgradcheck(run, variables)
 
 
+@pytest.mark.parametrize('bias', ['distance', 'squared', None])
+def test_function_transforms(bias):
+    r"""`torch.func` differentiates it, too."""
+    torch.manual_seed(0)
+    pos = torch.randn(20, 2, dtype=torch.float64)
+    balls = balls_of(BallTree.build(pos, ball_size=8))
+    q, k, v = inputs(20, 2, 3, torch.float64)
+    slope = None if bias is None else torch.tensor([-1., 0.5]).double()
+
+    def energy(q: Tensor, pos: Tensor) -> Tensor:
+        out = ball_attention(q, k, v, pos, slope, balls, bias=bias)
+        return out.square().sum()
+
+    found = torch.func.grad(energy, argnums=(0, 1))(q, pos)
+    expected = torch.autograd.grad(energy(q, pos.requires_grad_()), [q, pos],
+                                   allow_unused=True)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, torch.zeros_like(a) if b is None else b)
+
+
 def test_distance_where_it_has_a_kink():
     a = torch.tensor([[0., 1.], [0., 0.]], requires_grad=True)
     far = distance(a, torch.zeros(2, 2))

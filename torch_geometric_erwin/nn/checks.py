@@ -39,6 +39,14 @@ def check_tree(tree: Any, dim: int | None, name: str = 'tree') -> None:
                          f"{tree.pos.size(1)})")
 
 
+def check_partition(tree: BallTree, partition: Any) -> None:
+    number = tree.num_orientations
+    if not isinstance(partition, int) or not 0 <= partition < number:
+        raise ValueError(f"Expected 'partition' to be one of the tree's "
+                         f"{number} orientations, from 0 on "
+                         f"(got {partition!r})")
+
+
 def check_stride(tree: BallTree, stride: int, name: str = 'tree') -> None:
     if tree.num_levels < 2 or tree.strides[0] != stride:
         got = tree.strides[0] if tree.num_levels > 1 else 'no coarser level'

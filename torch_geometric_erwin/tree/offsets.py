@@ -3,6 +3,7 @@ r"""Positions relative to the centers of balls."""
 from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree.centers import group_centers
+from torch_geometric_erwin.ops.distance import at_least_float
 from torch_geometric_erwin.ops.periodic import nearest_image
 from torch_geometric_erwin.tree.ball_tree import BallTree, Partition
 
@@ -11,7 +12,7 @@ def ball_offsets(tree: BallTree, partition: int) -> Tensor:
     r"""See :meth:`BallTree.offsets`."""
     part, size = tree.partition(partition), tree.ball_size
     ball = part.inverse // size
-    pos, cell = tree.pos, None
+    pos, cell = at_least_float(tree.pos), None
     if tree.box is not None:
         cell = tree.box[tree.batch]
         pos = _unwrap(pos, part, size, ball, cell)

@@ -179,7 +179,8 @@ def test_bad_input():
         ' x': (x[0], tree),
         'x  ': (x.long(), tree),
         'tree ': (x, BallTree.build(pos[:, :2], batch)),
-        'i': (x, tree, 2),
+        'partition': (x, tree, 2),
+        ' partition': (x, tree, -1),
     }.items():
         with pytest.raises(ValueError, match=f"Expected '{name.strip()}' to "
                            ".*got"):

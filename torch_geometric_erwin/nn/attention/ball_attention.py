@@ -13,6 +13,7 @@ from torch_geometric_erwin.nn.checks import (
     check_dropout,
     check_heads,
     check_input,
+    check_partition,
     check_positive,
 )
 from torch_geometric_erwin.ops.ball_attention import (
@@ -51,7 +52,10 @@ class BallAttention(MessagePassing):
     not attend, so that edges mean the same in all layers. To explain the
     attention, pass these, or those of the first orientation alone, as
     :obj:`edge_index` to the explainer; an edge mask of any other graph
-    leaves the layer alone. :obj:`layer.explain = False` hides it.
+    leaves the layer alone. PyG's
+    :class:`~torch_geometric.explain.algorithm.AttentionExplainer` takes the
+    weights of all attention layers to be of the edges it is given: where they
+    are of another graph, hide this layer by :obj:`layer.explain = False`.
 
     Args:
         channels (int): Size of each input and output sample.
@@ -147,6 +151,7 @@ class BallAttention(MessagePassing):
                 layer.
         """
         check_input(x, tree, self.channels, self.dim)
+        check_partition(tree, partition)
         if tree.virtual == 'copy':
             if return_attention_weights:
                 raise ValueError("Expected 'tree' to have virtual='masked' "

@@ -23,8 +23,6 @@ class BesselBasis(torch.nn.Module):
         - **input:** distances :math:`(*)`
         - **output:** :math:`(*, \textrm{num\_basis})`
     """
-    frequency: Tensor
-
     def __init__(self, num_basis: int, cutoff: Any) -> None:
         super().__init__()
         if not isinstance(cutoff, float | int) or not 0 < cutoff < math.inf:
@@ -35,14 +33,12 @@ class BesselBasis(torch.nn.Module):
                              f"(got {num_basis!r})")
         self.num_basis = num_basis
         self.cutoff = float(cutoff)
-        self.register_buffer('frequency',
-                             math.pi * torch.arange(1, num_basis + 1),
-                             persistent=False)
 
     def forward(self, dist: Tensor) -> Tensor:
         r"""Runs the forward pass of the module."""
         x = (dist / self.cutoff).unsqueeze(-1)
-        frequency = self.frequency.to(x.dtype)
+        frequency = math.pi * torch.arange(1, self.num_basis + 1,
+                                           dtype=x.dtype, device=x.device)
         apart = x > 0
         safe = torch.where(apart, x, 1.)
         wave = torch.where(apart, torch.sin(frequency * safe) / safe,

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch_geometric.nn import Linear
 
 from torch_geometric_erwin.nn.checks import (
+    check_choice,
     check_edge_index,
     check_input,
     check_positive,
@@ -129,6 +130,7 @@ class ErwinTransformer(torch.nn.Module):
             check_positive('in_channels', in_channels)
         check_positive('mp_steps', mp_steps, 0)
         check_positive('k', k)
+        check_choice('completion', completion, ('balanced', 'perfect'))
 
         self.in_channels = in_channels
         self.hidden_channels = hidden

@@ -29,29 +29,20 @@ class _Attend(Function):
     made of differentiable operations if a graph of it is asked for.
     """
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor,
-                mask: Tensor | None, scale: float) -> Tensor:
-        ctx.save_for_backward(q, k, v, mask)
-        ctx.scale = scale
+    def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
+                scale: float) -> Tensor:
         return _fused(q, k, v, mask, scale)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        *tensors, ctx.scale = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, mask = ctx.saved_tensors
-        twice = torch.is_grad_enabled()
-        if not twice:
-            inputs = [x.detach().requires_grad_(needed)
-                      for x, needed in zip(inputs, ctx.needs_input_grad[:3],
-                                         strict=True)]
-        q, k, v = inputs
-        run = _plain if twice else _fused
-        with torch.enable_grad():
-            out = run(q, k, v, mask, ctx.scale)
-        needed = [x for x in inputs if x.requires_grad]
-        grads = iter(torch.autograd.grad(out, needed, grad,
-                                         create_graph=twice))
-        return *(next(grads) if x.requires_grad else None
-                 for x in inputs), None, None
+        q, k, v, mask = ctx.saved_tensors
+        run = _gradients if torch.is_grad_enabled() else _fused_gradients
+        return *run(q, k, v, mask, ctx.scale, grad), None, None
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
@@ -60,9 +51,21 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
                                           scale=scale)
 
 
-def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
-           scale: float) -> Tensor:
+def _fused_gradients(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
+                     scale: float, grad: Tensor) -> tuple[Tensor, ...]:
+    with torch.enable_grad():
+        q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
+        out = _fused(q, k, v, mask, scale)
+    return torch.autograd.grad(out, (q, k, v), grad)
+
+
+def _gradients(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None,
+               scale: float, grad: Tensor) -> tuple[Tensor, ...]:
     score = q @ k.transpose(-1, -2) * scale
     if mask is not None:
         score = score.masked_fill(~mask, -torch.inf)
-    return score.softmax(-1) @ v
+    alpha = score.softmax(-1)
+    change = grad @ v.transpose(-1, -2)
+    change = alpha * (change - (alpha * change).sum(-1, keepdim=True)) * scale
+    return (change @ k, change.transpose(-1, -2) @ q,
+            alpha.transpose(-1, -2) @ grad)
