@@ -24,17 +24,26 @@ def ball_attention(
     q, k, v = (at_least_float(balls.split(x)).transpose(1, 2)
                for x in (query, key, value))
     with no_autocast(query):
-        score = q @ k.transpose(-1, -2) * q.size(-1)**-0.5
+        extra = hidden(balls, q)
         if slope is not None:
             far = pairwise(pos, balls, squared=bias == 'squared')
-            far = far.to(score.dtype).unsqueeze(1)
-            score = score + slope.to(score.dtype).view(-1, 1, 1) * far
-        visible = balls.visible()
-        if visible is not None:
-            score = score.masked_fill(~visible[:, None, None], -torch.inf)
+            far = far.to(q.dtype).unsqueeze(1)
+            extra = torch.addcmul(extra, slope.to(q.dtype).view(-1, 1, 1), far)
+        score = q * q.size(-1)**-0.5 @ k.transpose(-1, -2) + extra
         alpha = F.dropout(score.softmax(-1), dropout)
         out = (alpha @ v).transpose(1, 2)
     return balls.join(out).to(query.dtype)
+
+
+def hidden(balls: Balls, like: Tensor) -> Tensor:
+    r"""Returns what to add to scores for nobody to see virtual slots,
+    broadcastable to them.
+    """
+    visible = balls.visible()
+    if visible is None:
+        return like.new_zeros(())
+    zeros = like.new_zeros(visible.shape)
+    return zeros.masked_fill(~visible, -torch.inf)[:, None, None]
 
 
 def pairwise(pos: Tensor, balls: Balls, squared: bool) -> Tensor:
