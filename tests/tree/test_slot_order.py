@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from tests.clouds import Clouds, clouds, level_sizes
 from tests.nn.hard import hard_batch, with_virtual
-from torch_geometric_erwin import BallTree
+from torch_geometric_erwin import BallTree, knn_graph
 
 
 @settings(max_examples=40, deadline=None)
@@ -118,3 +118,18 @@ def test_edges_of_all_orientations():
     tree = BallTree.build(torch.rand(50, 2), ball_size=16)
     both = torch.cat([tree.edge_index(0), tree.edge_index(1)], dim=1)
     assert torch.equal(tree.edge_index(None), both)
+
+
+def test_neighbors_of_a_tree():
+    pos = torch.rand(50, 2)
+    batch = torch.arange(2).repeat_interleave(25)
+    tree = BallTree.build(pos, batch, ball_size=16, box=1.)
+    assert torch.equal(tree.knn_graph(4), knn_graph(pos, 4, batch, box=1.))
+    assert tree.knn_graph(4, loop=True)[0, 0] == 0
+    empty = BallTree.build(pos[:0], ball_size=16)
+    assert empty.knn_graph(4).shape == (2, 0)
+    torch.library.opcheck(
+        torch.ops.torch_geometric_erwin.knn_graph.default,
+        (pos, batch, 4, False, 2, tree.box),
+        test_utils=('test_schema', 'test_autograd_registration',
+                    'test_faketensor'))

@@ -80,10 +80,15 @@ def check_dropout(dropout: float) -> None:
                          f"(got {dropout})")
 
 
-def check_power_of_two(name: str, value: Any) -> None:
-    if not is_power_of_two(value):
-        raise ValueError(f"Expected '{name}' to be a power of two "
-                         f"(got {value!r})")
+def check_pooling(in_channels: int, out_channels: int, stride: int,
+                  dim: int) -> None:
+    if in_channels != -1:
+        check_positive('in_channels', in_channels)
+    check_positive('out_channels', out_channels)
+    check_positive('dim', dim)
+    if not is_power_of_two(stride):
+        raise ValueError(f"Expected 'stride' to be a power of two "
+                         f"(got {stride!r})")
 
 
 def check_edge_index(edge_index: Any) -> None:

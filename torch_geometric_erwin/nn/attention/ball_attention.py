@@ -158,7 +158,7 @@ class BallAttention(MessagePassing):
                                  "in order to return attention weights of "
                                  "points (got 'copy')")
             tree, index, inverse = tree.in_slot_order()
-            return self(x[index], tree, partition)[inverse]
+            return self.forward(x[index], tree, partition)[inverse]
 
         if offset is None:
             offset = tree.offsets(partition)

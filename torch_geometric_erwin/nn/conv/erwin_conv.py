@@ -104,7 +104,7 @@ class ErwinConv(torch.nn.Module):
         check_input(x, tree, self.in_channels, self.dim)
         if tree.virtual == 'copy':
             tree, index, inverse = tree.in_slot_order()
-            return self(x[index], tree)[inverse]
+            return self.forward(x[index], tree)[inverse]
         if self.lin is not None:
             x = self.lin(x)
         turns = min(tree.num_orientations, self.depth)

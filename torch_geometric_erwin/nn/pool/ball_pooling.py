@@ -8,8 +8,7 @@ from torch_geometric.utils import coalesce, remove_self_loops
 from torch_geometric_erwin.nn.checks import (
     check_edge_index,
     check_input,
-    check_positive,
-    check_power_of_two,
+    check_pooling,
     check_stride,
 )
 from torch_geometric_erwin.nn.norm import CloudNorm
@@ -64,11 +63,7 @@ class BallPooling(torch.nn.Module):
         norm_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if in_channels != -1:
-            check_positive('in_channels', in_channels)
-        check_positive('out_channels', out_channels)
-        check_power_of_two('stride', stride)
-        check_positive('dim', dim)
+        check_pooling(in_channels, out_channels, stride, dim)
 
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -116,7 +111,7 @@ class BallPooling(torch.nn.Module):
                                  "in order to carry 'edge_index' along (got "
                                  "'copy')")
             tree, index, _ = tree.in_slot_order()
-            return self(x[index], tree)
+            return self.forward(x[index], tree)
 
         coarse = tree.coarsen()
         out = self._pool(x, tree, coarse)

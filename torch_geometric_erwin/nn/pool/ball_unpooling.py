@@ -6,8 +6,7 @@ from torch_geometric.nn import Linear
 
 from torch_geometric_erwin.nn.checks import (
     check_input,
-    check_positive,
-    check_power_of_two,
+    check_pooling,
     check_stride,
 )
 from torch_geometric_erwin.nn.norm import CloudNorm
@@ -61,11 +60,7 @@ class BallUnpooling(torch.nn.Module):
         norm_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if in_channels != -1:
-            check_positive('in_channels', in_channels)
-        check_positive('out_channels', out_channels)
-        check_power_of_two('stride', stride)
-        check_positive('dim', dim)
+        check_pooling(in_channels, out_channels, stride, dim)
 
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -113,7 +108,8 @@ class BallUnpooling(torch.nn.Module):
                              f"points (got {coarse_tree.num_points})")
         if tree.virtual == 'copy':
             tree, index, inverse = tree.in_slot_order()
-            return self(x, coarse_tree, x_skip[index], tree)[inverse]
+            out = self.forward(x, coarse_tree, x_skip[index], tree)
+            return out[inverse]
 
         offset = relative_positions(tree, coarse_tree).to(x.dtype)
         out = self.lin(x) + self.lin_pos(offset.flatten(1))
