@@ -10,6 +10,7 @@ from torch_geometric_erwin import BallTree
 from torch_geometric_erwin.ops.ball_attention import (
     Balls,
     ball_attention,
+    chunked,
     reference,
 )
 from torch_geometric_erwin.ops.distance import distance
@@ -96,6 +97,51 @@ def test_fused_equals_reference(bias, dtype, tolerance):
                     torch.autograd.grad(other, variables, weight),
                     strict=True):
         assert (a - b).abs().max() <= 2 * tolerance * (1 + b.abs().max())
+
+
+@pytest.mark.parametrize('bias', ['distance', 'squared', None])
+@pytest.mark.parametrize('periodic', [False, True])
+@pytest.mark.parametrize('scores', [1, 5000, 10**9])
+def test_chunks_equal_the_whole(bias, periodic, scores, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setitem(chunked.SCORES, 'cpu', scores)
+    pos = torch.rand(300, 3, dtype=torch.float64).requires_grad_()
+    batch = torch.arange(5).repeat_interleave(
+        torch.tensor([1, 33, 0, 64, 202]))
+    tree = BallTree.build(pos, batch, ball_size=32,
+                          box=1. if periodic else None)
+    slope = None
+    if bias is not None:
+        slope = torch.tensor([-1., 0.5]).double().requires_grad_()
+    args = *inputs(300, 2, 4, torch.float64), tree.pos, slope, balls_of(tree)
+    a = chunked.ball_attention(*args, bias)
+    b = reference.ball_attention(*args, bias)
+    assert torch.allclose(a, b, atol=1e-12)
+    variables = [x for x in (*args[:3], pos, slope) if x is not None]
+    weight = torch.randn_like(a)
+    expected = torch.autograd.grad(b, variables, weight, retain_graph=True,
+                                   allow_unused=True)
+    for graph in (False, True):
+        found = torch.autograd.grad(a, variables, weight, retain_graph=True,
+                                    create_graph=graph, allow_unused=True)
+        for x, y in zip(found, expected, strict=True):
+            assert x is y is None or torch.allclose(x, y, atol=1e-10)
+
+
+def test_memory_does_not_grow_with_the_scores():
+    r"""What is kept for the gradients has the size of the input."""
+    pos = torch.rand(4096, 3)
+    balls = balls_of(BallTree.build(pos, ball_size=1024))
+    kept: list[int] = []
+
+    def note(x: Tensor) -> Tensor:
+        kept.append(x.numel())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        ball_attention(*inputs(4096, 4, 8, torch.float32), pos,
+                       torch.full((4, ), -1.).requires_grad_(), balls)
+    assert kept and max(kept) == 4096 * 4 * 8
 
 
 @pytest.mark.parametrize('bias', ['distance', 'squared', None])

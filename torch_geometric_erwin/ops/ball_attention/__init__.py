@@ -1,8 +1,13 @@
 r"""Attention within balls."""
 
+import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.ball_attention import flash, reference
+from torch_geometric_erwin.ops.ball_attention import (
+    chunked,
+    flash,
+    reference,
+)
 from torch_geometric_erwin.ops.ball_attention.balls import Balls
 
 BIASES = ('distance', 'squared', None)
@@ -46,10 +51,12 @@ def ball_attention(
         The sums, shape :math:`(N, H, E)`, of the queries' type.
     """
     assert bias in BIASES and (slope is None) == (bias is None)
+    args = query, key, value, pos, slope, balls
     if dropout == 0. and flash.serves(query, balls, bias):
-        return flash.ball_attention(query, key, value, pos, slope, balls)
-    return reference.ball_attention(query, key, value, pos, slope, balls,
-                                    bias, dropout)
+        return flash.ball_attention(*args)
+    if dropout > 0. or torch.compiler.is_compiling():
+        return reference.ball_attention(*args, bias, dropout)
+    return chunked.ball_attention(*args, bias)
 
 
 __all__ = ['BIASES', 'Balls', 'ball_attention']

@@ -1,4 +1,8 @@
-r"""Attention as its formula says, with all scores in memory."""
+r"""Attention as its formula says, and its gradients, in balls.
+
+Shapes: queries, keys and values :math:`(B, H, m, E)`, positions :math:`(B, m,
+D)`, slopes :math:`(H)`, what is visible :math:`(B, m)`, cells :math:`(B, D)`.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,6 +10,7 @@ from torch import Tensor
 
 from torch_geometric_erwin.ops.ball_attention.balls import Balls, no_autocast
 from torch_geometric_erwin.ops.distance import at_least_float, distance
+from torch_geometric_erwin.ops.periodic import nearest_image
 
 
 def ball_attention(
@@ -18,38 +23,97 @@ def ball_attention(
     bias: str | None,
     dropout: float = 0.,
 ) -> Tensor:
-    r"""See :func:`torch_geometric_erwin.ops.ball_attention`. Half precision
-    is computed in float32.
+    r"""See :func:`torch_geometric_erwin.ops.ball_attention`, with all scores
+    in memory.
     """
-    q, k, v = (at_least_float(balls.split(x)).transpose(1, 2)
-               for x in (query, key, value))
     with no_autocast(query):
-        extra = hidden(balls, q)
-        if slope is not None:
-            far = pairwise(pos, balls, squared=bias == 'squared')
-            far = far.to(q.dtype).unsqueeze(1)
-            extra = torch.addcmul(extra, slope.to(q.dtype).view(-1, 1, 1), far)
-        score = q * q.size(-1)**-0.5 @ k.transpose(-1, -2) + extra
-        alpha = F.dropout(score.softmax(-1), dropout)
-        out = (alpha @ v).transpose(1, 2)
-    return balls.join(out).to(query.dtype)
+        q, k, v = (heads_first(balls.split(x)) for x in (query, key, value))
+        alpha = weights(q, k, balls.split(pos), slope, balls.visible(),
+                        balls.box, bias)
+        out = F.dropout(alpha, dropout) @ v
+        return balls.join(out.transpose(1, 2)).to(query.dtype)
 
 
-def hidden(balls: Balls, like: Tensor) -> Tensor:
-    r"""Returns what to add to scores for nobody to see virtual slots,
-    broadcastable to them.
+def heads_first(x: Tensor) -> Tensor:
+    r"""Half precision is computed in float32."""
+    return at_least_float(x).transpose(1, 2)
+
+
+def weights(
+    q: Tensor,
+    k: Tensor,
+    pos: Tensor,
+    slope: Tensor | None,
+    visible: Tensor | None,
+    box: Tensor | None,
+    bias: str | None,
+) -> Tensor:
+    r"""Computes the attention weights, shape :math:`(B, H, m, m)`."""
+    extra = q.new_zeros(())
+    if visible is not None:
+        extra = q.new_zeros(visible.shape).masked_fill(~visible, -torch.inf)
+        extra = extra[:, None, None]
+    if slope is not None:
+        far = pairwise(pos, box, bias).to(q.dtype).unsqueeze(1)
+        extra = torch.addcmul(extra, slope.to(q.dtype).view(-1, 1, 1), far)
+    score = q * q.size(-1)**-0.5 @ k.transpose(-1, -2) + extra
+    return score.softmax(-1)
+
+
+def pairwise(pos: Tensor, box: Tensor | None, bias: str | None) -> Tensor:
+    r"""Computes distances or their squares, shape :math:`(B, m, m)`."""
+    if box is not None:
+        box = box[:, None, None]
+    return distance(pos.unsqueeze(2), pos.unsqueeze(1), box,
+                    bias == 'squared')
+
+
+def gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    pos: Tensor,
+    slope: Tensor | None,
+    visible: Tensor | None,
+    box: Tensor | None,
+    bias: str | None,
+    grad: Tensor,
+    moving: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    r"""Computes the gradients with respect to queries, keys, values,
+    positions (if these are :obj:`moving`) and slopes, given that of the
+    output. Differentiable again.
     """
-    visible = balls.visible()
-    if visible is None:
-        return like.new_zeros(())
-    zeros = like.new_zeros(visible.shape)
-    return zeros.masked_fill(~visible, -torch.inf)[:, None, None]
+    alpha = weights(q, k, pos, slope, visible, box, bias)
+    change = grad @ v.transpose(-1, -2)
+    change = alpha * (change - (alpha * change).sum(-1, keepdim=True))
+    scale = q.size(-1)**-0.5
+    dq = change @ k * scale
+    dk = change.transpose(-1, -2) @ q * scale
+    dv = alpha.transpose(-1, -2) @ grad
+    if slope is None:
+        return dq, dk, dv, None, None
+    far = pairwise(pos, box, bias).to(q.dtype)
+    change = change.flatten(2)
+    dslope = (change @ far.flatten(1).unsqueeze(2)).sum((0, 2))
+    if not moving:
+        return dq, dk, dv, None, dslope
+    pull = (slope.to(q.dtype) @ change).view_as(far)
+    return dq, dk, dv, _pull(pull, far, pos, box, bias), dslope
 
 
-def pairwise(pos: Tensor, balls: Balls, squared: bool) -> Tensor:
-    r"""Returns the distances between the slots of each ball, shape
-    :math:`(S / \text{size}, \text{size}, \text{size})`.
-    """
-    pos = balls.split(pos)
-    box = None if balls.box is None else balls.box[:, None, None]
-    return distance(pos.unsqueeze(2), pos.unsqueeze(1), box, squared)
+def _pull(pull: Tensor, far: Tensor, pos: Tensor, box: Tensor | None,
+          bias: str | None) -> Tensor:
+    r"""Takes the gradient of distances to that of positions."""
+    if bias == 'squared':
+        pull = 2 * pull
+    else:
+        apart = far > 0
+        pull = torch.where(apart, pull / torch.where(apart, far, 1.), 0.)
+    pull = pull + pull.transpose(1, 2)
+    parts = []
+    for i, x in enumerate(at_least_float(pos).unbind(-1)):
+        edge = None if box is None else box[:, i, None, None].to(x.dtype)
+        offset = nearest_image(x.unsqueeze(2) - x.unsqueeze(1), edge)
+        parts.append((pull * offset).sum(2))
+    return torch.stack(parts, dim=-1)

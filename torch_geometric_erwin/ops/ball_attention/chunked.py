@@ -1,0 +1,102 @@
+r"""Attention a few balls at a time, so that scores stay in the cache and
+memory linear in the number of points.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from torch_geometric_erwin.ops.ball_attention import reference
+from torch_geometric_erwin.ops.ball_attention.balls import Balls, no_autocast
+
+# How many scores are computed at a time.
+SCORES = {'cpu': 2**19}
+MOST_SCORES = 2**26
+
+
+def ball_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    pos: Tensor,
+    slope: Tensor | None,
+    balls: Balls,
+    bias: str | None,
+) -> Tensor:
+    r"""See :func:`torch_geometric_erwin.ops.ball_attention`."""
+    return _Attention.apply(query, key, value, pos, slope, balls, bias)
+
+
+class _Attention(Function):
+    r"""Computes scores twice instead of keeping them."""
+    @staticmethod
+    def forward(query: Tensor, key: Tensor, value: Tensor, pos: Tensor,
+                slope: Tensor | None, balls: Balls,
+                bias: str | None) -> Tensor:
+        out = torch.empty(balls.index.numel() // balls.size, balls.size,
+                          *value.shape[1:], dtype=value.dtype,
+                          device=value.device)
+        with no_autocast(query):
+            for part, some in _chunks(balls, query.size(1)):
+                q, k, v = (reference.heads_first(some.split(x))
+                           for x in (query, key, value))
+                alpha = reference.weights(q, k, some.split(pos), slope,
+                                          some.visible(), some.box, bias)
+                out[part] = (alpha @ v).transpose(1, 2)
+        return balls.join(out)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        *tensors, ctx.balls, ctx.bias = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        tensors, balls = ctx.saved_tensors, ctx.balls
+        heads, moving = tensors[0].size(1), ctx.needs_input_grad[3]
+        with no_autocast(grad):
+            if torch.is_grad_enabled():  # a graph is wanted: all at once
+                parts = [balls]
+            else:
+                parts = [some for _, some in _chunks(balls, heads)]
+            found = [_gradients(tensors, some, ctx.bias, grad, moving)
+                     for some in parts]
+        if not found:
+            return *(None if x is None else torch.zeros_like(x)
+                     for x in tensors), None, None
+        *rows, slopes = zip(*found, strict=True)
+        out = [None if x[0] is None else balls.join(torch.cat(x)).to(t.dtype)
+               for x, t in zip(rows, tensors[:4], strict=True)]
+        slope = tensors[4]
+        if slope is not None:
+            slope = torch.stack(slopes).sum(0).to(slope.dtype)
+        return *out, slope, None, None
+
+
+def _gradients(tensors: tuple, balls: Balls, bias: str | None, grad: Tensor,
+               moving: bool) -> list[Tensor | None]:
+    r"""Returns the gradients by balls; virtual slots have none."""
+    query, key, value, pos, slope = tensors
+    q, k, v, g = (reference.heads_first(balls.split(x))
+                  for x in (query, key, value, grad))
+    if balls.mask is not None:
+        g = g * balls.mask.view(-1, 1, balls.size, 1)
+    *rows, dpos, dslope = reference.gradients(
+        q, k, v, balls.split(pos), slope, balls.visible(), balls.box, bias, g,
+        moving)
+    return [*(x.transpose(1, 2) for x in rows), dpos, dslope]
+
+
+def _chunks(balls: Balls, heads: int) -> Iterator[tuple[slice, Balls]]:
+    most = SCORES.get(balls.index.device.type, MOST_SCORES)
+    step = max(most // (heads * balls.size**2), 1)
+    for start in range(0, balls.index.numel() // balls.size, step):
+        part = slice(start, start + step)
+        slots = slice(start * balls.size, (start + step) * balls.size)
+        yield part, Balls(
+            balls.size, balls.index[slots], balls.inverse,
+            None if balls.mask is None else balls.mask[slots],
+            None if balls.box is None else balls.box[part])
