@@ -110,7 +110,7 @@ def test_derivatives(name, bias, box):
               *(p.detach().clone() for p in module.parameters())]
     inputs = [x.requires_grad_() for x in inputs]
     assert gradcheck(function, inputs)
-    if name in ('attention', 'pool', 'unpool'):
+    if name in ('attention', 'edges', 'conv', 'pool', 'unpool'):
         assert gradgradcheck(function, inputs)
     else:
         assert gradgradcheck(function, inputs, fast_mode=True, atol=1e-4)
