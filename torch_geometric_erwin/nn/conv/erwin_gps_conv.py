@@ -34,8 +34,8 @@ class ErwinGPSConv(torch.nn.Module):
         \mathbf{x}^{\prime} &= \textrm{Norm}(\mathbf{h} +
         \textrm{MLP}(\mathbf{h}))
 
-    Give the layers of a stack different :obj:`partition`s, in turn, for
-    information to cross the borders of balls.
+    Let the layers of a stack attend in different orientations, by
+    :obj:`partition`, for information to cross the borders of balls.
 
     Args:
         channels (int): Size of each input and output sample.
