@@ -13,7 +13,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml setup.py $(wildcard torch_geometric_erwin/csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet '$(TORCH)'
-	$(BIN)/pip install --quiet --editable '.[lint,ogb,test]'
+	$(BIN)/pip install --quiet --editable '.[lint,ogb,test,visualization]'
 	touch $@
 
 test: setup

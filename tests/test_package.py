@@ -49,6 +49,7 @@ import sys
 for name in {OPTIONAL!r}:
     sys.modules[name] = None
 import torch_geometric_erwin, torch_geometric_erwin.transforms
+import torch_geometric_erwin.datasets
 '''
     subprocess.run([sys.executable, '-c', code], check=True)
 
