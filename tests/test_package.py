@@ -12,10 +12,10 @@ import torch_geometric_erwin
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'torch_geometric_erwin'
-# Each part may import those before it; transforms and datasets only `tree`.
+# Each part may import those before it; all others only `tree`.
 LAYERS = ['ops', 'tree', 'nn']
 OPTIONAL = ('torch_scatter', 'torch_cluster', 'ogb', 'scipy', 'sklearn',
-            'lightning', 'matplotlib', 'triton', 'MDAnalysis')
+            'lightning', 'matplotlib', 'plotly', 'triton', 'MDAnalysis')
 
 
 def imports(path: Path) -> set[str]:
@@ -35,7 +35,7 @@ def parts(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize('part', ['ops', 'tree', 'nn', 'transforms',
-                                  'datasets'])
+                                  'datasets', 'visualization'])
 def test_dependencies_point_one_way(part):
     allowed = {part}
     allowed |= set(LAYERS[:LAYERS.index(part)]) if part in LAYERS else {'tree'}
@@ -49,7 +49,7 @@ import sys
 for name in {OPTIONAL!r}:
     sys.modules[name] = None
 import torch_geometric_erwin, torch_geometric_erwin.transforms
-import torch_geometric_erwin.datasets
+import torch_geometric_erwin.datasets, torch_geometric_erwin.visualization
 '''
     subprocess.run([sys.executable, '-c', code], check=True)
 
