@@ -9,14 +9,27 @@ from torch_geometric_erwin.transforms import AddBallGraph, AddBallTree
 def test_add_ball_tree():
     transform = AddBallTree(ball_size=[16, 8], strides=(2, ),
                             rotations=(0., 30., 60.), completion='perfect')
-    assert str(transform) == ('AddBallTree(ball_size=[16, 8], strides=(2,), '
-                              'rotations=(0.0, 30.0, 60.0))')
+    assert str(transform) == (
+        "AddBallTree(ball_size=[16, 8], rotations=(0.0, 30.0, 60.0), "
+        "strides=(2,), completion='perfect')")
     data = Data(pos=torch.rand(100, 2))
     out = transform(data)
     assert 'ball_tree_sizes' not in data  # transforms do not change in place
     tree = BallTree.from_data(out)
     assert tree.ball_sizes == [16, 8] and tree.strides == [2]
     assert tree.num_orientations == 3 and tree.num_slots == 128
+
+
+def test_transforms_that_differ_print_differently():
+    r"""Or PyG would reuse what a dataset has kept of another one."""
+    transforms = [
+        AddBallTree(), AddBallTree(completion='perfect'),
+        AddBallTree(box=1.), AddBallTree(box=torch.tensor([1., 2.])),
+        AddBallTree(box='cell'), AddBallTree(node_types=['a']),
+        AddBallTree(strides=(2, )), AddBallGraph(k=4), AddBallGraph(r=4.),
+        AddBallGraph(k=4, loop=True), AddBallGraph(k=4, box=1.),
+    ]
+    assert len(set(map(str, transforms))) == len(transforms)
 
 
 def test_functional_names():
@@ -53,7 +66,9 @@ def test_add_ball_graph():
     assert out.edge_attr is None
     transform = AddBallGraph(r=0.3, loop=True, flow='target_to_source',
                              max_num_neighbors=4, box=1.)
-    assert str(transform) == 'AddBallGraph(r=0.3)'
+    assert str(transform) == (
+        "AddBallGraph(r=0.3, loop=True, max_num_neighbors=4, "
+        "flow='target_to_source', box=1.0)")
     want = radius_graph(pos, 0.3, loop=True, flow='target_to_source',
                         max_num_neighbors=4, box=1.)
     assert torch.equal(transform(data).edge_index, want)

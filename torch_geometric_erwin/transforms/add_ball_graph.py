@@ -7,6 +7,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from torch_geometric_erwin.transforms.add_ball_tree import (
+    describe,
     find_box,
     stores_with_pos,
 )
@@ -85,5 +86,6 @@ class AddBallGraph(BaseTransform):
                             batch_size=size, box=box)
 
     def __repr__(self) -> str:
-        value = f'k={self.k}' if self.k is not None else f'r={self.r}'
-        return f'{self.__class__.__name__}({value})'
+        return describe(self, {}, {
+            'k': None, 'r': None, 'loop': False, 'max_num_neighbors': None,
+            'flow': 'source_to_target', 'box': None, 'node_types': None})

@@ -69,9 +69,23 @@ class AddBallTree(BaseTransform):
         return data
 
     def __repr__(self) -> str:
-        strides = f', strides={self.strides}' if self.strides else ''
-        return (f'{self.__class__.__name__}(ball_size={self.ball_size}'
-                f'{strides}, rotations={self.rotations})')
+        options = {'strides': (), 'completion': 'balanced', 'box': None,
+                   'node_types': None}
+        return describe(self, {
+            'ball_size': self.ball_size, 'rotations': self.rotations}, options)
+
+
+def describe(transform: BaseTransform, shown: dict[str, Any],
+             options: dict[str, Any]) -> str:
+    r"""Prints a transform with the options that are not at their defaults:
+    PyG takes those that print alike to do the same, and reuses what a dataset
+    has kept.
+    """
+    given = {name: getattr(transform, name) for name in options}
+    shown = shown | {name: value for name, value in given.items()
+                     if torch.is_tensor(value) or value != options[name]}
+    parts = [f'{name}={value!r}' for name, value in shown.items()]
+    return f'{transform.__class__.__name__}({", ".join(parts)})'
 
 
 def stores_with_pos(
