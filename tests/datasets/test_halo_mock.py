@@ -168,6 +168,9 @@ def test_clouds_are_kept(halos):
     halos()
     assert path.stat().st_mtime_ns == before
     assert halos(bias=1.5).processed_paths[0] != str(path)
+    other = halos(pre_transform=AddBallTree(ball_size=64))
+    assert 'ball_tree_sizes' in other[0]
+    assert 'ball_tree_sizes' not in halos()[0]
     halos(force_reload=True)
     assert path.stat().st_mtime_ns > before
 

@@ -99,8 +99,6 @@ TRAINABLE = ['attention', 'squared', 'conv', 'mpnn', 'bessel']
 @pytest.mark.parametrize('dim', [1, 2, 3, 5])
 @pytest.mark.parametrize('name', NAMES)
 def test_clouds_never_mix(name, dim, box):
-    if name == 'bessel' and dim == 5:
-        pytest.skip('says nothing new')
     pos, batch = hard_batch(dim)
     x = torch.randn(len(pos), 8)
     module, run = make(name, dim, box)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.data.dataset import _repr
 
 from torch_geometric_erwin.datasets import grid
 from torch_geometric_erwin.datasets.cosmology import Cosmology
@@ -115,16 +116,19 @@ class HaloMock(InMemoryDataset):
         return []
 
     @property
-    def processed_file_names(self) -> str:
-        r"""Clouds made with other arguments have another name."""
+    def processed_dir(self) -> str:
+        r"""Clouds made with other arguments have another place."""
         facts = (self.num_halos, self.box_size, self.grid_size, self.bias,
                  self.smoothing, self.redshift, *astuple(self.cosmology),
-                 self.seed)
+                 self.seed, _repr(self.pre_transform), _repr(self.pre_filter))
         digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
-        return os.path.join(digest, f'{self.split}_{self.num_clouds}.pt')
+        return os.path.join(self.root, 'processed', digest)
+
+    @property
+    def processed_file_names(self) -> str:
+        return f'{self.split}_{self.num_clouds}.pt'
 
     def process(self) -> None:
-        os.makedirs(os.path.dirname(self.processed_paths[0]), exist_ok=True)
         clouds = [self.make(i) for i in range(self.num_clouds)]
         if self.pre_filter is not None:
             clouds = [data for data in clouds if self.pre_filter(data)]

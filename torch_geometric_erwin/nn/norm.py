@@ -27,7 +27,9 @@ class CloudNorm(torch.nn.Module):
                  norm_kwargs: dict[str, Any] | None = None) -> None:
         super().__init__()
         kwargs = dict(norm_kwargs or {})
-        if norm == 'batch_norm' and kwargs.get('track_running_stats', True):
+        is_batch_norm = isinstance(norm, str) and (
+            norm.lower().replace('_', '') == 'batchnorm')
+        if is_batch_norm and kwargs.get('track_running_stats', True):
             kwargs.setdefault('allow_single_element', True)
         self.module = None
         if isinstance(norm, str):

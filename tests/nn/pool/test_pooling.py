@@ -92,11 +92,13 @@ def test_norms_of_several_layers_are_not_shared():
     assert a.norm.module.weight is not b.norm.module.weight
 
 
+@pytest.mark.parametrize('norm', ['batch_norm', 'BatchNorm'])
 @pytest.mark.parametrize('sizes', [[1], [2], [], [1, 0]])
-def test_hardly_any_points(sizes):
+def test_hardly_any_points(sizes, norm):
     pos, batch = hard_batch(sizes=sizes)
     tree = BallTree.build(pos, batch, ball_size=4, strides=(2, ))
-    pool, unpool = BallPooling(5, 7, 2), BallUnpooling(7, 5, 2)
+    pool = BallPooling(5, 7, 2, norm=norm)
+    unpool = BallUnpooling(7, 5, 2, norm=norm)
     x = torch.randn(len(pos), 5)
     for _ in range(2):
         out, coarse = pool(x, tree)
