@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint types check full clean
+.PHONY: setup test lint types docs check full clean
 
 setup: $(VENV)/.ready
 
@@ -13,7 +13,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml setup.py $(wildcard torch_geometric_erwin/csrc/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet '$(TORCH)'
-	$(BIN)/pip install --quiet --editable '.[lint,ogb,test,visualization]'
+	$(BIN)/pip install --quiet --editable '.[docs,lint,ogb,test,visualization]'
 	touch $@
 
 test: setup
@@ -25,6 +25,9 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+docs: setup
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+
 check: lint types test
 
 # The optional peers compile from source: 25 minutes on two cores.
@@ -35,4 +38,4 @@ full: setup
 	$(BIN)/python -m pytest -n auto
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info torch_geometric_erwin/*.so
+	rm -rf $(VENV) build dist docs/_build *.egg-info torch_geometric_erwin/*.so

@@ -60,14 +60,6 @@ def test_version():
     assert version and version[1] == torch_geometric_erwin.__version__
 
 
-def test_readme_runs(tmp_path):
-    text = (ROOT / 'README.md').read_text()
-    blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, 'README.md', 'exec'), {})
-
-
 def test_sources_are_complete():
     r"""What the C++ files include is in the source distribution."""
     manifest = (ROOT / 'MANIFEST.in').read_text()

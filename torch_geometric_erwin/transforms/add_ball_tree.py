@@ -16,9 +16,10 @@ class AddBallTree(BaseTransform):
     :obj:`data` as plain tensors (functional name: :obj:`add_ball_tree`).
 
     As the transform of a dataset it runs once per cloud, in the workers of a
-    data loader; :meth:`BallTree.from_data` reads the tree of a whole batch.
-    Put it after transforms that reorder, add or drop points. Moving points
-    later keeps the balls, which may then be less compact.
+    data loader; :meth:`torch_geometric_erwin.BallTree.from_data` reads the
+    tree of a whole batch. Put it after transforms that reorder, add or drop
+    points. Moving points later keeps the balls, which may then be less
+    compact.
 
     Args:
         ball_size (int or list[int], optional): The number of slots of a

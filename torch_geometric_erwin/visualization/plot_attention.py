@@ -35,9 +35,10 @@ def plot_attention(
 
     Args:
         attention_weights: The edges, shape :math:`(2, E)`, and their weights,
-            shape :math:`(E, H)` or :math:`(E)`, as :class:`~
-            torch_geometric_erwin.BallAttention` and the attention layers of
-            PyG return them with :obj:`return_attention_weights=True`.
+            shape :math:`(E, H)` or :math:`(E)`, as
+            :class:`~torch_geometric_erwin.nn.BallAttention` and the attention
+            layers of PyG return them with
+            :obj:`return_attention_weights=True`.
         pos: Positions of the points, shape :math:`(N, 2)` or :math:`(N, 3)`.
         point: The point that attends, which is marked.
         head: The head to draw. (default: :obj:`None`, all of them, one panel

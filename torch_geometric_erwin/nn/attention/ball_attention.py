@@ -42,7 +42,8 @@ class BallAttention(MessagePassing):
     with a learned :math:`\sigma` for each head. Distances in a periodic
     tree are those to the nearest images.
 
-    The balls are a graph, :meth:`BallTree.edge_index`, and this is a
+    The balls are a graph,
+    :meth:`torch_geometric_erwin.BallTree.edge_index`, and this is a
     :class:`~torch_geometric.nn.MessagePassing` layer on it: slower, and with
     the same result, messages run edge by edge where somebody wants to see
     them. That is when attention weights are asked for, when a hook on

@@ -58,7 +58,8 @@ class ErwinTransformer(torch.nn.Module):
         rotations (list[float], optional): The orientations of the tree, in
             degrees, that blocks take in turn. (default: :obj:`(0., 45.)`)
         completion (str, optional): How the model builds trees; see
-            :meth:`BallTree.build`. (default: :obj:`"balanced"`)
+            :meth:`torch_geometric_erwin.BallTree.build`.
+            (default: :obj:`"balanced"`)
         k (int, optional): Number of nearest neighbors in the embedding where
             no edges are given. (default: :obj:`16`)
         basis (str, optional): What messages are told of positions; see
@@ -191,7 +192,7 @@ class ErwinTransformer(torch.nn.Module):
         ptr: Tensor | None = None,
     ) -> BallTree:
         r"""Builds the tree that the model works on, with its levels and
-        orientations; see :meth:`BallTree.build`.
+        orientations; see :meth:`torch_geometric_erwin.BallTree.build`.
         """
         return BallTree.build(pos, batch, ball_size=self.ball_sizes,
                               strides=self.strides, rotations=self.rotations,
@@ -205,7 +206,8 @@ class ErwinTransformer(torch.nn.Module):
         r"""Makes a model with weights that were trained with the `authors'
         code <https://github.com/maxxxzdn/erwin>`_.
 
-        Given a tree of theirs, by :meth:`BallTree.from_permutation` with
+        Given a tree of theirs, by
+        :meth:`torch_geometric_erwin.BallTree.from_permutation` with
         :obj:`virtual='copy'`, and their edges, outputs are theirs, too.
         Trees that the model builds itself hide virtual slots instead; they
         are the paper's (:obj:`completion='perfect'`).
