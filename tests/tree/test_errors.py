@@ -63,6 +63,8 @@ BUILD = [
     ({'box': 0.}, "Expected 'box' to have positive, finite edges (got 0.0)"),
     ({'box': [1., 1., 1.]},
      "Expected 'box' to be a number or have shape [2] or [1, 2] (got [3])"),
+    ({'box': torch.ones(2, requires_grad=True)},
+     "Expected 'box' not to require gradients"),
     ({'box': [1., float('inf')]}, "Expected 'box' to have positive, finite"),
 ]
 

@@ -87,6 +87,9 @@ def check_rotations(rotations: Sequence[float]) -> list[float]:
 def check_box(box: Tensor | Sequence[float] | float, pos: Tensor,
               num_clouds: int) -> Tensor:
     r"""Returns the periodic cell of every cloud, shape :math:`(B, D)`."""
+    if isinstance(box, Tensor) and box.requires_grad:
+        raise ValueError("Expected 'box' not to require gradients, which "
+                         "would not be its own (got a tensor that does)")
     cell = torch.as_tensor(box, dtype=pos.dtype, device=pos.device)
     dim = pos.size(1)
     if list(cell.shape) not in ([], [dim], [1, dim], [num_clouds, dim]):
