@@ -1,11 +1,12 @@
-# `make test` sets everything up on a machine with Python, a compiler and make,
-# and passes the tests. Override what is installed, e.g. TORCH='torch==2.9.1'.
+# `make demo` and `make test` set everything up on a machine with Python, a
+# compiler and make; the one trains networks and shows what came of it, the
+# other passes the tests. Override what is installed: TORCH='torch==2.9.1'.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint types docs check full clean
+.PHONY: setup demo demo-md test lint types docs check full clean
 
 setup: $(VENV)/.ready
 
@@ -15,6 +16,14 @@ $(VENV)/.ready: pyproject.toml setup.py $(wildcard torch_geometric_erwin/csrc/*)
 	$(BIN)/pip install --quiet '$(TORCH)'
 	$(BIN)/pip install --quiet --editable '.[docs,lint,ogb,test,visualization]'
 	touch $@
+
+# Twelve minutes on two cores, with the set-up. DEMO='--minutes 1' for less.
+demo: setup
+	$(BIN)/python -m benchmarks.experiments.demo $(DEMO)
+
+demo-md: setup
+	$(BIN)/python -m benchmarks.experiments.demo --task md \
+		--out runs/demo-md $(DEMO)
 
 test: setup
 	$(BIN)/python -m pytest -n auto

@@ -1,0 +1,294 @@
+r"""The main job: message passing alone and a hybrid learn the same physics
+in the same time.
+
+Run it as :obj:`python -m benchmarks.experiments.demo --help`.
+"""
+
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jsonargparse import ArgumentParser, auto_cli
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TimeElapsedColumn
+from torch import Tensor
+from torch_geometric.loader import DataLoader
+from torchmetrics.functional import mean_squared_error, r2_score
+
+from benchmarks.experiments import figures
+from benchmarks.experiments.data import PointClouds
+from benchmarks.experiments.regression import Regression
+from benchmarks.speed.report import Table, command, machine, versions, write
+from torch_geometric_erwin.datasets import LinearTheory
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+NETS = {'mpnn': 'message passing', 'hybrid': 'hybrid'}
+BUDGET = 'benchmarks.experiments.time_budget.TimeBudget'
+# What is predicted, its unit, and that of lengths.
+UNITS = {'halo_mock': ('velocity', 'km/s', 'Mpc/h'),
+         'md': ('force', 'kJ/(mol nm)', 'nm')}
+SMOOTHING = (7., 8., 9., 10., 11., 12., 13., 14.)  # Mpc/h
+
+
+@dataclass
+class Result:
+    r"""How well somebody predicts the test clouds."""
+    name: str
+    r2: float
+    rmse: float
+    parameters: int | None = None
+    steps: int | None = None
+    seconds: float | None = None  # for each step
+
+
+class Run:
+    r"""A network of :obj:`benchmarks/configs` that is trained for some time,
+    in a process of its own, by the command line that anybody can use.
+    """
+    def __init__(self, task: str, net: str, minutes: float, seed: int,
+                 threads: int, out: Path, options: Sequence[str]) -> None:
+        self.name = NETS[net]
+        self.folder = out / net
+        self.log = out / f'{net}.log'
+        self._before = set(self.folder.glob('version_*'))
+        with self.log.open('w') as log:
+            self.process = subprocess.Popen([
+                sys.executable, '-m', 'benchmarks.experiments', 'fit',
+                f'--config={CONFIGS}/{task}_{net}.yaml', f'--name={net}',
+                f'--seed_everything={seed}', f'--data.seed={seed}',
+                f'--trainer.default_root_dir={out}',
+                '--trainer.enable_progress_bar=false',
+                f'--trainer.callbacks+={BUDGET}',
+                f'--trainer.callbacks.minutes={minutes}', *options,
+            ], env={**os.environ, 'OMP_NUM_THREADS': str(threads)},
+                stdout=log, stderr=subprocess.STDOUT)
+
+    def version(self) -> Path | None:
+        r"""The folder of this run, once it exists."""
+        new = set(self.folder.glob('version_*')) - self._before
+        return new.pop() if new else None
+
+    def rows(self) -> list[dict[str, str]]:
+        r"""What was logged so far."""
+        version = self.version()
+        if version is None or not (version / 'metrics.csv').is_file():
+            return []
+        with (version / 'metrics.csv').open() as file:
+            return list(csv.DictReader(file))
+
+    def running(self) -> bool:
+        code = self.process.poll()
+        if code:
+            raise RuntimeError(f'Training of {self.name!r} failed: see '
+                               f'{self.log}')
+        return code is None
+
+    def finish(self) -> None:
+        version = self.version()
+        assert version is not None
+        path = version / 'checkpoints' / 'last.ckpt'
+        state = torch.load(path, map_location='cpu', weights_only=False)
+        self.steps: int = state['global_step']
+        self.seconds = next(
+            value['seconds'] for key, value in state['callbacks'].items()
+            if key.startswith('TimeBudget')) / self.steps
+        self.model = Regression.load_from_checkpoint(path).eval()
+
+    def curves(self) -> dict[str, list[tuple[float, float]]]:
+        r"""What was logged, by the minutes of training until then."""
+        curves: dict[str, list[tuple[float, float]]] = {}
+        for row in self.rows():
+            for key in ('train/loss', 'val/r2'):
+                if row.get(key):
+                    minutes = (int(row['step']) + 1) * self.seconds / 60.
+                    curves.setdefault(key, []).append(
+                        (minutes, float(row[key])))
+        return curves
+
+    @torch.no_grad()
+    def predict(self, data: PointClouds) -> Tensor:
+        # One cloud at a time: the size of batches does not matter.
+        return torch.cat([self.model(batch) for batch in DataLoader(
+            data.clouds['test'], batch_size=1)])
+
+
+def train(task: str, minutes: float, seed: int, out: Path,
+          options: Sequence[str], console: Console) -> list[Run]:
+    r"""Trains all networks side by side, so that they get the same time on
+    the same machine, and one thread serves small networks best.
+    """
+    threads = max(1, (os.cpu_count() or 1) // len(NETS))
+    runs = [Run(task, net, minutes, seed, threads, out, options)
+            for net in NETS]
+    with Progress('{task.description}', BarColumn(), TimeElapsedColumn(),
+                  '{task.fields[news]}', console=console) as progress:
+        bars = [progress.add_task(run.name, total=minutes * 60,
+                                  news='') for run in runs]
+        while any([run.running() for run in runs]):
+            for bar, run in zip(bars, runs, strict=True):
+                progress.update(bar, **latest(run.rows()))
+            time.sleep(1.)
+    for run in runs:
+        run.finish()
+    return runs
+
+
+def latest(rows: Sequence[dict[str, str]]) -> dict[str, object]:
+    r"""How far training is, and how well it goes."""
+    last = {key: value for row in rows for key, value in row.items() if value}
+    if 'train/seconds' not in last:
+        return {}
+    seconds = [float(row['train/seconds']) for row in rows
+               if row['train/seconds']]
+    news = f"step {last['step']}, loss {float(last['train/loss']):.3f}"
+    if 'val/r2' in last:
+        news += f", validation R² {float(last['val/r2']):.3f}"
+    return {'completed': statistics.mean(seconds) * int(last['step']),
+            'news': news}
+
+
+def load_data(task: str, options: Sequence[str]) -> PointClouds:
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(PointClouds, 'data')
+    config = parser.parse_args([f'--data={CONFIGS}/data/{task}.yaml',
+                                *options])
+    data = parser.instantiate(config).data
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def linear_theory(data: PointClouds) -> tuple[str, Tensor]:
+    r"""Predicts velocities as cosmologists do, with the smoothing that is
+    best for the validation clouds.
+    """
+    y = torch.cat([cloud.y for cloud in data.clouds['val']])
+
+    def error(theory: LinearTheory) -> float:
+        pred = torch.cat([theory(cloud) for cloud in data.clouds['val']])
+        return mean_squared_error(pred, y).item()
+
+    best = min((LinearTheory(smoothing).fit(data.clouds['train'][:32])
+                for smoothing in SMOOTHING), key=error)
+    return f'linear theory ({best.smoothing:g} Mpc/h)', torch.cat(
+        [best(cloud) for cloud in data.clouds['test']])
+
+
+def judge(name: str, pred: Tensor, y: Tensor, run: Run | None) -> Result:
+    result = Result(
+        name, r2_score(pred, y, multioutput='variance_weighted').item(),
+        mean_squared_error(pred, y, squared=False).item())
+    if run is not None:
+        result.parameters = sum(
+            p.numel() for p in run.model.net.parameters())
+        result.steps, result.seconds = run.steps, run.seconds
+    return result
+
+
+def compare(task: str, data: PointClouds, minutes: float, seed: int,
+            out: Path, options: Sequence[str],
+            console: Console) -> list[Result]:
+    r"""Trains, tests and draws for one seed."""
+    console.rule(f'{minutes:g} minutes of training, seed {seed}')
+    runs = train(task, minutes, seed, out, options, console)
+    y = torch.cat([cloud.y for cloud in data.clouds['test']])
+    preds = {'zero': torch.zeros_like(y)}
+    if task == 'halo_mock':
+        name, pred = linear_theory(data)
+        preds[name] = pred
+    by_name = {run.name: run for run in runs}
+    preds |= {name: run.predict(data) for name, run in by_name.items()}
+    results = [judge(name, pred, y, by_name.get(name))
+               for name, pred in preds.items()]
+    (out / 'results.json').write_text(
+        json.dumps([asdict(result) for result in results], indent=1))
+    del preds['zero']
+    figures.draw_all(
+        out, data.clouds['test'][0], preds, y,
+        {name: run.curves() for name, run in by_name.items()},
+        {name: run.model for name, run in by_name.items()}, UNITS[task])
+    return results
+
+
+def make_table(task: str, runs: Sequence[list[Result]],
+               minutes: float) -> Table:
+    quantity, unit, _ = UNITS[task]
+    spread = (f'{len(runs)} seeds, mean ± standard deviation'
+              if len(runs) > 1 else 'one seed')
+    table = Table(
+        f'{quantity.capitalize()}: errors on the test clouds',
+        ['', 'R²', f'RMSE, {unit}', 'parameters', 'steps', 's/step'],
+        f'{minutes:g} minutes of training for each network, side by side; '
+        f'{spread}.')
+    for same in zip(*runs, strict=True):
+        first = same[0]
+        row = [first.name, spell([r.r2 for r in same], 3),
+               spell([r.rmse for r in same], 1), '', '', '']
+        if first.parameters is not None:
+            row[3] = f'{first.parameters:,}'
+            row[4] = f'{statistics.median(r.steps or 0 for r in same):,.0f}'
+            row[5] = f'{statistics.median(r.seconds or 0. for r in same):.3f}'
+        table.rows.append(row)
+    return table
+
+
+def spell(values: Sequence[float], digits: int) -> str:
+    text = f'{statistics.mean(values):.{digits}f}'
+    if max(values) > min(values):
+        text += f' ± {statistics.stdev(values):.{digits}f}'
+    return text
+
+
+def demo(
+    task: Literal['halo_mock', 'md'] = 'halo_mock',
+    minutes: float = 7.,
+    seeds: tuple[int, ...] = (0, ),
+    out: Path = Path('runs/demo'),
+    data: tuple[str, ...] = (),
+    report: Path | None = None,
+) -> None:
+    r"""Trains message passing alone and a hybrid for the same time, tests
+    them, prints a table and draws pictures.
+
+    Args:
+        task: Velocities of halos, or forces on atoms.
+        minutes: How long to train, both networks side by side.
+        seeds: One run for each.
+        out: The folder for pictures and logs; with several seeds, for folders
+            of these.
+        data: Other options for the data than those of the configuration, such
+            as :obj:`num_train=64`.
+        report: Where to write the table as well, as markdown.
+    """
+    console, start = Console(), time.perf_counter()
+    with console.status('Preparing the data'):
+        options = [f'--data.{option}' for option in data]
+        clouds = load_data(task, options)
+    runs = []
+    for seed in seeds:
+        folder = out / f'seed_{seed}' if len(seeds) > 1 else out
+        folder.mkdir(parents=True, exist_ok=True)
+        runs.append(compare(task, clouds, minutes, seed, folder, options,
+                            console))
+    table = make_table(task, runs, minutes)
+    table.print(console)
+    console.print(f'Pictures are in {out}. The whole took '
+                  f'{(time.perf_counter() - start) / 60:.1f} minutes.')
+    facts = [machine(), versions(['torch', 'torch-geometric', 'lightning',
+                                  'torch-geometric-erwin'])]
+    for path in filter(None, (out / 'results.md', report)):
+        write(path, f'Demo: {task}', facts, (table, ),
+              command('benchmarks.experiments.demo'))
+
+
+if __name__ == '__main__':
+    auto_cli(demo, as_positional=False)

@@ -1,0 +1,135 @@
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Linear, ModuleList
+from torch_geometric.data import Batch
+
+from benchmarks.experiments.nets.mpnn import readout
+from torch_geometric_erwin import (
+    BallPooling,
+    BallTree,
+    BallUnpooling,
+    ErwinConv,
+)
+from torch_geometric_erwin.nn import MPNNConv
+
+
+class Hybrid(torch.nn.Module):
+    r"""Message passing and ball attention at every level of a ball tree.
+
+    On the way to the coarsest level, and back,
+    :class:`~torch_geometric_erwin.nn.MPNNConv` layers on the nearest
+    neighbors of the level's points are followed by
+    :class:`~torch_geometric_erwin.ErwinConv` blocks. Neighbors of coarse
+    points are far apart, so a few layers see the whole cloud, and since
+    messages carry relative positions to nearest images, across the borders
+    of a periodic box.
+
+    Args:
+        in_channels (int): Size of each input sample.
+        hidden_channels (list[int]): Size of each hidden sample, one for each
+            level.
+        out_channels (int): Size of each output sample.
+        mp_steps (list[int], optional): Number of message-passing layers at
+            each level. (default: :obj:`(1, 2, 2)`)
+        depths (list[int], optional): Number of blocks at each level.
+            (default: :obj:`(0, 1, 0)`)
+        heads (list[int], optional): Number of attention heads at each level.
+            (default: :obj:`(2, 4, 4)`)
+        ball_sizes (list[int], optional): Number of slots of a ball at each
+            level. (default: :obj:`(64, 64, 64)`)
+        strides (list[int], optional): How many slots make a point of the
+            next level. (default: :obj:`(8, 8)`)
+        decoder_mp_steps (list[int], optional): Number of message-passing
+            layers on the way back, finest level first.
+            (default: :obj:`(1, 1)`)
+        decoder_depths (list[int], optional): Number of blocks on the way
+            back. (default: :obj:`(0, 0)`)
+        mlp_ratio (int, optional): Hidden size of the blocks' feed-forward
+            networks, in units of their input. (default: :obj:`2`)
+        k (int, optional): Number of neighbors. (default: :obj:`16`)
+        dim (int, optional): Number of dimensions of the positions.
+            (default: :obj:`3`)
+    """
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: Sequence[int],
+        out_channels: int,
+        mp_steps: Sequence[int] = (1, 2, 2),
+        depths: Sequence[int] = (0, 1, 0),
+        heads: Sequence[int] = (2, 4, 4),
+        ball_sizes: Sequence[int] = (64, 64, 64),
+        strides: Sequence[int] = (8, 8),
+        decoder_mp_steps: Sequence[int] = (1, 1),
+        decoder_depths: Sequence[int] = (0, 0),
+        mlp_ratio: int = 2,
+        k: int = 16,
+        dim: int = 3,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.ball_sizes = list(ball_sizes)
+        self.strides = list(strides)
+
+        def stages(steps: Sequence[int], depths: Sequence[int]) -> ModuleList:
+            channels = hidden_channels[:len(steps)]
+            return ModuleList(
+                Stage(*args, mlp_ratio, k, dim) for args in zip(
+                    channels, steps, depths, heads[:len(steps)], strict=True))
+
+        pool = {'dim': dim, 'norm': 'layer_norm',
+                'norm_kwargs': {'mode': 'node'}}
+        levels = list(zip(hidden_channels[:-1], hidden_channels[1:], strides,
+                          strict=True))
+        self.lin = Linear(in_channels, hidden_channels[0])
+        self.encoder = stages(mp_steps, depths)
+        self.pools = ModuleList(
+            BallPooling(fine, coarse, stride, **pool)
+            for fine, coarse, stride in levels)
+        self.unpools = ModuleList(
+            BallUnpooling(coarse, fine, stride, **pool)
+            for fine, coarse, stride in levels)
+        self.decoder = stages(decoder_mp_steps, decoder_depths)
+        self.mlp = readout(hidden_channels[0], out_channels)
+
+    def forward(self, data: Batch) -> Tensor:
+        box = data.box if 'box' in data else None
+        tree = BallTree.build(data.pos, data.batch, ptr=data.ptr, box=box,
+                              ball_size=self.ball_sizes, strides=self.strides)
+        # From here on, points lie in memory as they do in balls.
+        tree, index, inverse = tree.in_slot_order()
+        x, skips = self.lin(data.x[index]), []
+        for stage, pool in zip(self.encoder, self.pools, strict=False):
+            x, edge_index = stage(x, tree)
+            skips.append((x, tree, edge_index))
+            x, tree = pool(x, tree)
+        x, _ = self.encoder[-1](x, tree)
+        for i in reversed(range(len(skips))):
+            skip, fine, edge_index = skips[i]
+            x = self.unpools[i](x, tree, skip, fine)
+            x, _ = self.decoder[i](x, fine, edge_index)
+            tree = fine
+        return self.mlp(x[inverse])
+
+
+class Stage(torch.nn.Module):
+    r"""What happens at one level: message passing, then attention."""
+    def __init__(self, channels: int, mp_steps: int, depth: int, heads: int,
+                 mlp_ratio: int, k: int, dim: int) -> None:
+        super().__init__()
+        self.k = k
+        self.convs = ModuleList(
+            MPNNConv(channels, dim=dim) for _ in range(mp_steps))
+        self.attn = ErwinConv(channels, channels, heads, dim=dim, depth=depth,
+                              mlp_ratio=mlp_ratio)
+
+    def forward(self, x: Tensor, tree: BallTree,
+                edge_index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if edge_index is None:
+            edge_index = tree.knn_graph(self.k)
+        for conv in self.convs:
+            x = conv(x, edge_index, tree)
+        return self.attn(x, tree), edge_index

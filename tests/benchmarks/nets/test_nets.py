@@ -1,0 +1,106 @@
+import pytest
+import torch
+from torch_geometric.data import Batch
+
+from benchmarks.experiments.nets import (
+    GPS,
+    MPNN,
+    Erwin,
+    Hybrid,
+    PointTransformer,
+)
+from benchmarks.experiments.regression import Regression
+from tests.benchmarks.tiny import TinyClouds, to_double
+
+NETS = {
+    'Erwin': lambda out: Erwin(2, [8, 16], out, depths=[1, 1], heads=[1, 2],
+                               ball_sizes=[8, 8], strides=[2], k=4),
+    'GPS': lambda out: GPS(2, 8, out, num_layers=2, k=4, heads=2),
+    'Hybrid': lambda out: Hybrid(2, [8, 16], out, mp_steps=[1, 1],
+                                 depths=[1, 1], heads=[1, 2],
+                                 ball_sizes=[8, 8], strides=[2],
+                                 decoder_mp_steps=[1], decoder_depths=[1],
+                                 k=4),
+    'MPNN': lambda out: MPNN(2, 8, out, num_layers=2, k=4),
+    'PointTransformer': lambda out: PointTransformer(2, 8, out, num_layers=2,
+                                                     k=4),
+}
+
+
+@pytest.fixture(params=NETS)
+def net(request):
+    torch.manual_seed(0)
+    return NETS[request.param]
+
+
+@pytest.fixture(params=[2., None], ids=['periodic', 'open'])
+def clouds(request):
+    data = TinyClouds(box=request.param)
+    data.setup()
+    return data.clouds['train'][:3]
+
+
+def test_clouds_do_not_mix(net, clouds):
+    net = net(3)
+    together = net(Batch.from_data_list(clouds))
+    assert together.shape == (90, 3) and together.std() > 0
+    for i, data in enumerate(clouds):
+        alone = net(Batch.from_data_list([data]))
+        assert torch.allclose(together[30 * i:30 * (i + 1)], alone, atol=1e-5)
+
+
+def test_moving_a_cloud_changes_nothing(net, clouds):
+    net, data = net(3).double(), to_double(Batch.from_data_list(clouds))
+    moved = data.clone()
+    moved.pos = data.pos + torch.tensor([0.1, 0.2, -0.3]).double()
+    if 'box' in data:  # any image of a point is as good as the next
+        image = torch.randint(-1, 2, data.pos.shape)
+        moved.pos = data.pos + image * data.box[data.batch]
+    assert torch.allclose(net(data), net(moved), atol=1e-8)
+
+
+def test_neighbors_across_the_border_count(net):
+    data = TinyClouds()
+    data.setup()
+    batch = Batch.from_data_list(data.clouds['train'])
+    net = net(3)
+    periodic = net(batch)
+    del batch.box
+    assert not torch.allclose(net(batch), periodic, atol=1e-4)
+
+
+def test_forces_and_what_they_learn_by(net, clouds):
+    torch.manual_seed(0)
+    module = Regression(net(1), conservative=True).double()
+    batch = to_double(Batch.from_data_list(clouds))
+
+    def loss() -> torch.Tensor:
+        return module.loss(module(batch), batch)
+
+    force = module(batch)
+    assert force.isfinite().all() and force.abs().max() > 0
+    loss().backward()
+    name, param = max(module.net.named_parameters(), key=lambda item: (
+        0 if item[1].grad is None else item[1].grad.abs().max()))
+    index = param.grad.abs().argmax()
+    got, step = param.grad.flatten()[index].item(), 1e-6
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            param.view(-1)[index] += sign * step
+        values.append(loss().item())
+        with torch.no_grad():
+            param.view(-1)[index] -= sign * step
+    assert got == pytest.approx((values[0] - values[1]) / (2 * step),
+                                rel=1e-3), name
+
+
+def test_mixed_precision(net, clouds):
+    batch = Batch.from_data_list(clouds)
+    for out in (1, 3):
+        module = Regression(net(out), conservative=out == 1)
+        with torch.autocast('cpu', torch.bfloat16):
+            loss = module.loss(module(batch), batch)
+        loss.backward()
+        grads = [p.grad for p in module.parameters() if p.grad is not None]
+        assert grads and all(g.isfinite().all() for g in grads)
