@@ -66,7 +66,7 @@ class Run:
                 f'--config={CONFIGS}/{task}_{net}.yaml', f'--name={net}',
                 f'--seed_everything={seed}', f'--data.seed={seed}',
                 f'--trainer.default_root_dir={out}',
-                '--trainer.enable_progress_bar=false',
+                '--trainer.enable_progress_bar=false', '--trainer.devices=1',
                 f'--trainer.callbacks+={BUDGET}',
                 f'--trainer.callbacks.minutes={minutes}', *options,
             ], env={**os.environ, 'OMP_NUM_THREADS': str(threads)},
@@ -101,7 +101,8 @@ class Run:
         self.seconds = next(
             value['seconds'] for key, value in state['callbacks'].items()
             if key.startswith('TimeBudget')) / self.steps
-        self.model = Regression.load_from_checkpoint(path).eval()
+        self.model = Regression.load_from_checkpoint(
+            path, map_location='cpu').eval()
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
         r"""What was logged, by the minutes of training until then."""
@@ -129,17 +130,26 @@ def train(task: str, minutes: float, seed: int, out: Path,
     threads = max(1, (os.cpu_count() or 1) // len(NETS))
     runs = [Run(task, net, minutes, seed, threads, out, options)
             for net in NETS]
+    try:
+        watch(runs, minutes, console)
+    finally:  # one may have failed, or somebody lost patience
+        for run in runs:
+            run.process.terminate()
+    for run in runs:
+        run.finish()
+    return runs
+
+
+def watch(runs: Sequence[Run], minutes: float, console: Console) -> None:
+    r"""Shows how training goes until it is over."""
     with Progress('{task.description}', BarColumn(), TimeElapsedColumn(),
                   '{task.fields[news]}', console=console) as progress:
-        bars = [progress.add_task(run.name, total=minutes * 60,
-                                  news='') for run in runs]
+        bars = [progress.add_task(run.name, total=minutes * 60, news='')
+                for run in runs]
         while any([run.running() for run in runs]):
             for bar, run in zip(bars, runs, strict=True):
                 progress.update(bar, **latest(run.rows()))
             time.sleep(1.)
-    for run in runs:
-        run.finish()
-    return runs
 
 
 def latest(rows: Sequence[dict[str, str]]) -> dict[str, object]:
