@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -106,14 +105,14 @@ def draw_slice(cloud: Data, arrows: Mapping[str, Tensor],
     axes = figure.subplots(1, len(arrows), sharey=True, squeeze=False)[0]
     inside = slab(cloud)
     pos = cloud.pos[inside].numpy()
-    truth = arrows['truth'][inside, :2]
+    truth = arrows['truth'][inside, :2].norm(dim=1)
     # The longest of a few percent would make all others points.
-    longest = float(truth.norm(dim=1).quantile(0.95))
+    longest = float(truth.quantile(0.95))
     scale = longest / (0.1 * float(np.ptp(pos[:, 0])))
     depth = np.ptp(pos[:, 2])
     for ax, (name, vector) in zip(axes, arrows.items(), strict=True):
-        u, v = vector[inside, :2].unbind(1)
-        short = torch.hypot(u, v).clamp(min=longest) / longest
+        u, v = vector[inside, :2].T.numpy()
+        short = np.hypot(u, v).clip(min=longest) / longest
         ax.quiver(pos[:, 0], pos[:, 1], u / short, v / short,
                   np.arctan2(v, u), cmap='hsv', clim=(-np.pi, np.pi),
                   angles='xy', scale_units='xy', scale=scale, width=0.006)
@@ -144,10 +143,10 @@ def draw_curves(curves: Curves) -> Figure:
 
 def smooth(values: np.ndarray) -> np.ndarray:
     r"""Averages over a window, smaller at the ends."""
-    width = max(1, len(values) // 20)
-    kernel = np.ones(2 * width + 1)
-    return (np.convolve(values, kernel, 'same')
-            / np.convolve(np.ones_like(values), kernel, 'same'))
+    width = len(values) // 20
+    padded = np.pad(values, width, constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * width + 1)
+    return np.nanmean(windows, axis=1)
 
 
 def draw_tree(cloud: Data, length: str) -> Figure:
