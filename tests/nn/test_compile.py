@@ -9,6 +9,7 @@ from torch_geometric_erwin import (
     ErwinTransformer,
     knn_graph,
 )
+from torch_geometric_erwin.ops.ball_attention import cpu
 
 # The first has no size that is also a number of channels or dimensions: torch
 # takes sizes that agree in the first call to agree always.
@@ -58,8 +59,12 @@ def test_model_compiles_once(given):
     assert counters['stats']['unique_graphs'] == 1
 
 
-@pytest.mark.parametrize('bias', ['distance', 'squared', None])
-def test_layer_through_the_whole_compiler(bias):
+@pytest.mark.parametrize('bias, native', [
+    ('distance', True), (None, True), ('distance', False),
+    ('squared', False), (None, False)])
+def test_layer_through_the_whole_compiler(bias, native, monkeypatch):
+    if not native:
+        monkeypatch.setattr(cpu, 'serves', lambda *args: False)
     attn = BallAttention(8, 2, bias=bias)
     compiled = torch.compile(attn, fullgraph=True, dynamic=True)
     for sizes in BATCHES[:2]:

@@ -66,8 +66,8 @@ class BallAttention(MessagePassing):
             (default: :obj:`3`)
         bias (str, optional): How distances enter: :obj:`"distance"`
             (equation 10), :obj:`"squared"` for :math:`-\sigma^2 \|
-            \mathbf{p}_i - \mathbf{p}_j \|^2`, which is smooth and served by
-            PyTorch's fused kernels, or :obj:`None`.
+            \mathbf{p}_i - \mathbf{p}_j \|^2`, which is smooth and which
+            PyTorch's fused kernels serve, too, or :obj:`None`.
             (default: :obj:`"distance"`)
         signed (bool, optional): If set to :obj:`True`, distances are
             multiplied by :math:`\sigma` itself, which may become positive,

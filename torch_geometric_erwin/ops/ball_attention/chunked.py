@@ -2,7 +2,7 @@ r"""Attention a few balls at a time, so that scores stay in the cache and
 memory linear in the number of points.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -57,27 +57,42 @@ class _Attention(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         tensors, balls = ctx.saved_tensors, ctx.balls
         heads, moving = tensors[0].size(1), ctx.needs_input_grad[3]
-        with no_autocast(grad):
-            if torch.is_grad_enabled():  # a graph is wanted: all at once
-                parts = [balls]
-            else:
-                parts = [some for _, some in _chunks(balls, heads)]
-            found = [_gradients(tensors, some, ctx.bias, grad, moving)
-                     for some in parts]
-        if not found:
-            return *(None if x is None else torch.zeros_like(x)
-                     for x in tensors), None, None
-        *rows, slopes = zip(*found, strict=True)
-        out = [None if x[0] is None else balls.join(torch.cat(x)).to(t.dtype)
-               for x, t in zip(rows, tensors[:4], strict=True)]
-        slope = tensors[4]
-        if slope is not None:
-            slope = torch.stack(slopes).sum(0).to(slope.dtype)
-        return *out, slope, None, None
+        if torch.is_grad_enabled():  # a graph is wanted: all at once
+            parts = [balls]
+        else:
+            parts = [some for _, some in _chunks(balls, heads)]
+        return *gradients(tensors, balls, parts, ctx.bias, grad,
+                          moving), None, None
 
 
-def _gradients(tensors: tuple, balls: Balls, bias: str | None, grad: Tensor,
-               moving: bool) -> list[Tensor | None]:
+def gradients(
+    tensors: Sequence[Any],
+    balls: Balls,
+    parts: Sequence[Balls],
+    bias: str | None,
+    grad: Tensor,
+    moving: bool,
+) -> list[Tensor | None]:
+    r"""Returns the gradients of queries, keys, values, positions (if these
+    are :obj:`moving`) and slopes, by way of these parts of the balls.
+    Differentiable again.
+    """
+    with no_autocast(grad):
+        found = [_gradients(tensors, some, bias, grad, moving)
+                 for some in parts]
+    if not found:
+        return [None if x is None else torch.zeros_like(x) for x in tensors]
+    *rows, slopes = zip(*found, strict=True)
+    out = [None if x[0] is None else balls.join(torch.cat(x)).to(t.dtype)
+           for x, t in zip(rows, tensors[:4], strict=True)]
+    slope = tensors[4]
+    if slope is not None:
+        slope = torch.stack(slopes).sum(0).to(slope.dtype)
+    return [*out, slope]
+
+
+def _gradients(tensors: Sequence[Any], balls: Balls, bias: str | None,
+               grad: Tensor, moving: bool) -> list[Tensor | None]:
     r"""Returns the gradients by balls; virtual slots have none."""
     query, key, value, pos, slope = tensors
     q, k, v, g = (reference.heads_first(balls.split(x))

@@ -1,0 +1,168 @@
+// What attention within one ball works on: a thread's workspace, what gathers
+// the points into it, and distances. Included as `attention_vector.h` is.
+
+namespace tge {
+namespace attention {
+namespace TGE_ISA {
+
+constexpr int64_t kStrip = 8, kBlock = 64;
+constexpr int64_t kRound = kWidth < 8 ? 8 : kWidth;
+constexpr int64_t kPanel = 2 * kWidth;
+constexpr float kLog2e = 1.44269504088896341f;
+
+static int64_t round_up(int64_t n, int64_t step) {
+  return (n + step - 1) / step * step;
+}
+
+// The workspace of a thread. Lengths are `m`, the points of the ball, rounded
+// up, or `e`, the width of a head, rounded up.
+struct Space {
+  int64_t m, e, block;
+  float *x, *dx, *edge;     // [dim, m], [dim, m], [dim]
+  float* hide;              // [m]: minus infinity past the ball's points
+  float *far, *pull;        // [block, m]
+  float *score, *change;    // [kStrip, m] in panels
+  float* rows;              // [kStrip, e]
+  float* plain;             // [m, width]: rows before they are transposed
+  float *q, *g;             // of each head: [width, m] in panels of `kTile`
+  float *kt, *vt;           // of each head: [width, m] in panels
+  float *k, *v;             // of each head: [m, e]
+  float *dkt, *dvt;         // of each head: [width, m] in panels
+  float *lse, *delta;       // of each head: [m]
+
+  // Counts the floats, and hands them out if there is a `base`.
+  int64_t lay_out(const Args& a, int64_t points, int64_t heads,
+                  bool backward, float* base) {
+    int64_t used = 0;
+    const auto take = [&](float*& part, int64_t size) {
+      part = base ? base + used : nullptr;
+      used += round_up(size, 16);
+    };
+    const bool far_away = a.bias != kNone;
+    m = round_up(points, kRound);
+    e = round_up(a.width, kWidth);
+    block = far_away && m > kBlock ? kBlock : m;
+    const int64_t keep = backward ? 1 : 0, apart = far_away ? 1 : 0;
+    take(x, apart * a.dim * m);
+    take(dx, keep * apart * a.dim * m);
+    take(edge, a.dim);
+    take(hide, m);
+    take(far, apart * block * m);
+    take(pull, keep * apart * block * m);
+    take(score, kStrip * m);
+    take(change, keep * kStrip * m);
+    take(rows, kStrip * e);
+    take(plain, m * a.width);
+    take(q, heads * m * a.width);
+    take(kt, heads * m * a.width);
+    take(backward ? k : v, heads * m * e);
+    take(g, keep * heads * m * a.width);
+    take(vt, keep * heads * m * a.width);
+    take(dkt, keep * heads * m * a.width);
+    take(dvt, keep * heads * m * a.width);
+    take(lse, keep * heads * m);
+    take(delta, keep * heads * m);
+    return used;
+  }
+};
+
+TGE_TARGET static void clear(float* x, int64_t n) {
+  std::memset(x, 0, n * sizeof(float));
+}
+
+// [rows of points, width] -> [m, stride], zeros past the points.
+TGE_TARGET static void gather(const Args& a, const Ball& ball,
+                              const Rows& from, int64_t head, float scale,
+                              int64_t m, int64_t stride, float* to) {
+  const Storage type = static_cast<Storage>(a.storage);
+  const int64_t bytes = type == kFloat ? 4 : 2;
+  for (int64_t i = 0; i < ball.size; ++i) {
+    const int64_t next = ball.points[std::min(i + 16, ball.size - 1)];
+    TGE_PREFETCH(static_cast<const char*>(from.data) +
+                 (next * from.point + head * from.head) * bytes);
+    load_row(from.data, ball.points[i] * from.point + head * from.head,
+             a.width, type, scale, to + i * stride);
+    for (int64_t j = a.width; j < stride; ++j) to[i * stride + j] = 0.f;
+  }
+  clear(to + ball.size * stride, (m - ball.size) * stride);
+}
+
+// [m, stride] -> [width, m] in panels of `kSize`
+template <int64_t kSize>
+TGE_TARGET static void transpose(const float* from, int64_t m, int64_t stride,
+                                 int64_t width, float* to) {
+  int64_t i = 0;
+  for (; i + kSize <= m; i += kSize)
+    for (int64_t c = 0; c < width; ++c)
+      for (int64_t j = 0; j < kSize; ++j) *to++ = from[(i + j) * stride + c];
+  for (int64_t c = 0; c < width && i < m; ++c)
+    for (int64_t j = 0; j < m - i; ++j) *to++ = from[(i + j) * stride + c];
+}
+
+// [width, m] in panels -> rows of points
+TGE_TARGET static void scatter(const Args& a, const Ball& ball,
+                               const float* from, int64_t m, int64_t head,
+                               float scale, const Rows& to) {
+  for (int64_t i = 0; i < ball.size; ++i) {
+    const int64_t j = i % kPanel, size = std::min(kPanel, m - (i - j));
+    store_row(from + (i - j) * a.width + j, size, scale, a.width,
+              static_cast<Storage>(a.storage), to.data,
+              ball.points[i] * to.point + head * to.head);
+  }
+}
+
+// Positions, one axis after the other. Those in double precision are taken
+// relative to the ball's first.
+template <class T>
+TGE_TARGET static void gather_positions(const Args& a, const Ball& ball,
+                                        Space& s) {
+  const T* pos = static_cast<const T*>(a.pos);
+  const T* first = pos + ball.points[0] * a.dim;
+  for (int64_t c = 0; c < a.dim; ++c) {
+    float* x = s.x + c * s.m;
+    const T origin = sizeof(T) == 8 ? first[c] : 0;
+    for (int64_t i = 0; i < ball.size; ++i)
+      x[i] = static_cast<float>(pos[ball.points[i] * a.dim + c] - origin);
+    for (int64_t i = ball.size; i < s.m; ++i) x[i] = 0.f;
+    if (a.box)
+      s.edge[c] = static_cast<float>(
+          static_cast<const T*>(a.box)[ball.id * a.dim + c]);
+  }
+}
+
+TGE_TARGET static void prepare(const Args& a, const Ball& ball, Space& s) {
+  for (int64_t j = 0; j < s.m; ++j)
+    s.hide[j] = j < ball.size ? 0.f : -std::numeric_limits<float>::infinity();
+  if (a.bias == kNone) return;
+  a.pos_is_double ? gather_positions<double>(a, ball, s)
+                  : gather_positions<float>(a, ball, s);
+}
+
+// The shortest differences of a coordinate and others.
+TGE_VECTOR V apart(V a, V b, V edge, bool periodic) {
+  const V d = a - b;
+  return periodic ? d - edge * rounded(d / edge) : d;
+}
+
+// Distances from the queries [begin, end) to all points, or their squares.
+TGE_TARGET static void measure(const Args& a, Space& s, int64_t begin,
+                               int64_t end) {
+  const bool periodic = a.box != nullptr;
+  for (int64_t i = begin; i < end; ++i) {
+    float* far = s.far + (i - begin) * s.m;
+    for (int64_t c = 0; c < a.dim; ++c) {
+      const float* x = s.x + c * s.m;
+      const V here = splat(x[i]), edge = splat(periodic ? s.edge[c] : 1.f);
+      const bool last = c + 1 == a.dim && a.bias == kDistance;
+      for (int64_t j = 0; j < s.m; j += kWidth) {
+        const V d = apart(here, load(x + j), edge, periodic);
+        V square = c ? fma(d, d, load(far + j)) : d * d;
+        store(far + j, last ? root(square) : square);
+      }
+    }
+  }
+}
+
+}  // namespace TGE_ISA
+}  // namespace attention
+}  // namespace tge
