@@ -129,7 +129,7 @@ def test_summary():
     assert '(attn)BallAttention' in text and '[101, 16]' in text
     attn = BallAttention(8, 2)
     assert '[101, 8]' in summary(attn, x, tree)
-    assert not attn._is_watched()
+    assert not attn.is_watched()
 
 
 class Classifier(torch.nn.Module):

@@ -10,22 +10,8 @@
 
 #include "attention_args.h"
 #include "export.h"
+#include "isa.h"
 #include "parallel.h"
-
-#if defined(_MSC_VER)
-#define TGE_INLINE __forceinline
-#define TGE_PREFETCH(address) (void)(address)
-#else
-#define TGE_INLINE inline __attribute__((always_inline))
-#define TGE_PREFETCH(address) __builtin_prefetch(address)
-#endif
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-#define TGE_MORE_ISAS
-#elif defined(__aarch64__) && defined(__GNUC__)
-#include <arm_neon.h>
-#endif
 
 #define TGE_ISA portable
 #define TGE_ISA_LEVEL 0
@@ -179,7 +165,7 @@ bool run(const Args& a, bool backward, int most) {
 
   const Variant kernel = variant(most);
   const int64_t size = kernel.floats(a, largest, heads, backward) + 16;
-  Team team(useful_threads(a, balls, tasks));
+  Team team(useful_threads(a, balls, tasks), a.num_threads);
   std::vector<std::vector<float>> spaces(team.size());
   std::vector<double> d_slope(steep ? num_balls * a.heads : 0);
   std::vector<double> d_pos(moving ? groups * a.num_points * a.dim : 0);

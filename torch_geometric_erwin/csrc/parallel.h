@@ -1,7 +1,11 @@
-// A team of threads that lives as long as one kernel call.
+// A team of threads for one kernel call.
 //
-// No pool survives the call, so a forked DataLoader worker can never wait for
-// threads that only its parent had.
+// Its threads are those of torch's OpenMP runtime, if the process has one that
+// can be found: they are there already, and after an operation of torch's they
+// wait busily for a while, when others would have to share the cores with
+// them. Without one, the team starts threads of its own, which end with the
+// call. So it does in a forked process, such as a DataLoader worker, which
+// would wait forever for threads that only its parent has.
 #pragma once
 
 #include <atomic>
@@ -15,20 +19,56 @@
 #include <utility>
 #include <vector>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <dlfcn.h>
+#include <pthread.h>
+#endif
+
 namespace tge {
+
+// Calls `call(data)` on so many threads: what GNU's compiler makes a parallel
+// region of, and LLVM's and Intel's runtimes have as well.
+using Parallel = void (*)(void (*call)(void*), void* data,
+                          unsigned num_threads, unsigned flags);
+
+inline std::atomic<bool>& is_forked() {
+  static std::atomic<bool> forked{false};
+  return forked;
+}
+
+inline Parallel find_openmp() {
+#if defined(__unix__) || defined(__APPLE__)
+  if (pthread_atfork(nullptr, nullptr, [] { is_forked() = true; }) == 0)
+    return reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+#endif
+  return nullptr;
+}
+
+inline Parallel openmp() {
+  static const Parallel found = find_openmp();
+  return is_forked() ? nullptr : found;
+}
 
 class Team {
  public:
-  // Has fewer threads where the system gives no more.
-  explicit Team(int num_threads) {
+  // Has fewer threads where the system gives no more. A runtime whose threads
+  // are used should always be asked for as many, `pool`, lest it ends some and
+  // starts others.
+  explicit Team(int num_threads, int pool = 1)
+      : size_(num_threads > 1 ? num_threads : 1),
+        pool_(pool > size_ ? pool : size_) {
+    if (size_ > 1) parallel_ = openmp();
+    if (size_ == 1 || parallel_) return;
     try {
       for (int i = 1; i < num_threads; ++i)
         threads_.emplace_back([this, i] { work(i); });
     } catch (const std::system_error&) {
     }
+    size_ = static_cast<int>(threads_.size()) + 1;
   }
 
   ~Team() {
+    if (threads_.empty()) return;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       closing_ = true;
@@ -40,13 +80,13 @@ class Team {
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
-  int size() const { return static_cast<int>(threads_.size()) + 1; }
+  int size() const { return size_; }
 
   // Calls `fn(task, thread)` once for every task in [0, num_tasks), handing
   // tasks to whichever thread is free.
   template <class Fn>
   void for_each(int64_t num_tasks, Fn&& fn) {
-    if (threads_.empty() || num_tasks <= 1) {
+    if (size_ == 1 || num_tasks <= 1) {
       for (int64_t i = 0; i < num_tasks; ++i) fn(i, 0);
       return;
     }
@@ -73,13 +113,32 @@ class Team {
 
   template <class Fn>
   void run(Fn&& fn) {
+    next_.store(0);
+    Job job;
+    job.call = [](void* f, int thread) {
+      (*static_cast<std::remove_reference_t<Fn>*>(f))(thread);
+    };
+    job.data = &fn;
+    parallel_ ? run_by_openmp(job) : run_by_own(job);
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+
+  void run_by_openmp(const Job& job) {
+    job_ = job;
+    arrived_.store(0);
+    parallel_(
+        [](void* data) {
+          Team& team = *static_cast<Team*>(data);
+          const int thread = team.arrived_.fetch_add(1);
+          if (thread < team.size_) team.attempt(team.job_, thread);
+        },
+        this, pool_, 0);
+  }
+
+  void run_by_own(const Job& job) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      job_.call = [](void* f, int thread) {
-        (*static_cast<std::remove_reference_t<Fn>*>(f))(thread);
-      };
-      job_.data = &fn;
-      next_.store(0);
+      job_ = job;
       pending_ = static_cast<int>(threads_.size());
       ++generation_;
     }
@@ -87,7 +146,6 @@ class Team {
     attempt(job_, 0);
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [this] { return pending_ == 0; });
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
   // An exception waits until all threads are done, for `run` to throw it.
@@ -119,6 +177,9 @@ class Team {
     }
   }
 
+  int size_, pool_;
+  Parallel parallel_ = nullptr;
+  std::atomic<int> arrived_{0};
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable wake_, done_;

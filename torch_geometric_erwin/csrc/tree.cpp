@@ -32,7 +32,7 @@ class TreeBuilder {
         num_clouds_(last_cloud - first_cloud),
         pos_(static_cast<const T*>(args.pos) +
              args.point_ptr[first_cloud] * dim_),
-        team_(num_threads),
+        team_(num_threads, args.num_threads),
         grower_(args.dim, team_) {
     offsets();
   }
@@ -314,7 +314,7 @@ bool build_clouds(const TgeTree& args) {
   if (ends.empty())
     return TreeBuilder<T, P>(args, 0, args.num_clouds, threads).run();
   std::atomic<bool> finite{true};
-  Team team(threads);
+  Team team(threads, args.num_threads);
   const int64_t runs = static_cast<int64_t>(ends.size()) - 1;
   team.for_each(runs, [&](int64_t i, int) {
     if (!TreeBuilder<T, P>(args, ends[i], ends[i + 1], 1).run())

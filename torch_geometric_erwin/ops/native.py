@@ -4,9 +4,15 @@ import ctypes
 import functools
 import importlib.util
 import os
+import shutil
 import warnings
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
+
+LARGE = 2**22  # bytes, from which on NumPy asks for large pages, too
+AMPERE = 8, 0
 
 
 @functools.cache
@@ -18,7 +24,7 @@ def library() -> ctypes.CDLL | None:
     Setting the environment variable :obj:`TORCH_GEOMETRIC_ERWIN_NATIVE=0`
     leaves it out, too.
     """
-    if os.environ.get('TORCH_GEOMETRIC_ERWIN_NATIVE', '1') == '0':
+    if not wanted():
         return None
     spec = importlib.util.find_spec('torch_geometric_erwin._C')
     if spec is None or spec.origin is None:
@@ -31,9 +37,58 @@ def library() -> ctypes.CDLL | None:
     return ctypes.CDLL(spec.origin)
 
 
+def wanted() -> bool:
+    r"""Whether compiled code may be used at all."""
+    return os.environ.get('TORCH_GEOMETRIC_ERWIN_NATIVE', '1') != '0'
+
+
+@torch.compiler.assume_constant_result
+def has_triton() -> bool:
+    r"""Whether Triton can compile kernels for all of the GPUs."""
+    return _has_triton()
+
+
+@functools.cache
+def _has_triton() -> bool:
+    if not wanted() or torch.version.cuda is None:
+        return False
+    if not torch.cuda.is_available() or not any(
+            map(shutil.which, (os.environ.get('CC', 'cc'), 'gcc', 'clang'))):
+        return False  # launchers are compiled, too
+    return importlib.util.find_spec('triton') is not None and all(
+        torch.cuda.get_device_capability(i) >= AMPERE
+        for i in range(torch.cuda.device_count()))
+
+
+def works(what: str, trial: Callable[[], bool]) -> bool:
+    r"""Whether Triton kernels pass a trial; a warning says so if not."""
+    try:
+        if trial():
+            return True
+        why = 'their results are wrong'
+    except Exception as error:
+        why = f'{type(error).__name__}: {error}'
+    warnings.warn(
+        f"The Triton kernels for {what} do not work here, so PyTorch's "
+        f"operations do their work, with the same results but more slowly "
+        f"({why})", stacklevel=2)
+    return False
+
+
 def pointer(tensor: Tensor | None) -> int | None:
     r"""The address of a contiguous CPU tensor's first element."""
     if tensor is None:
         return None
     assert tensor.device.type == 'cpu' and tensor.is_contiguous()
     return tensor.data_ptr()
+
+
+def fresh(like: Tensor, *shape: int,
+          dtype: torch.dtype | None = None) -> Tensor:
+    r"""Returns memory for a result, in large pages if that is a lot."""
+    out = like.new_empty(shape, dtype=dtype)
+    lib = library()
+    if out.nbytes >= LARGE and lib is not None:
+        lib.tge_use_large_pages(ctypes.c_void_p(out.data_ptr()),
+                                ctypes.c_int64(out.nbytes))
+    return out

@@ -168,14 +168,11 @@ class BallAttention(MessagePassing):
             1, (3, self.heads, self.channels // self.heads)).unbind(1)
 
         edges = None
-        if return_attention_weights or self._is_watched():
+        if return_attention_weights or self.is_watched():
             out, edges = self._by_edge(q, k, v, tree, partition)
         else:
-            part = tree.partition(partition)
             out = ball_attention(
-                q, k, v, tree.pos, self.slope(),
-                Balls(tree.ball_size, part.index, part.inverse, part.mask,
-                      tree.box_of_ball(partition)),
+                q, k, v, tree.pos, self.slope(), balls_of(tree, partition),
                 bias=self.bias,
                 dropout=self.dropout if self.training else 0.)
         out = self.lin_out(out.flatten(1))
@@ -187,8 +184,8 @@ class BallAttention(MessagePassing):
             return None
         return self.sigma if self.signed else -self.sigma.square()
 
-    def _is_watched(self) -> bool:
-        r"""Whether somebody wants to see or change messages."""
+    def is_watched(self) -> bool:
+        r"""Returns whether somebody wants to see or change messages."""
         return bool(self.explain or self._propagate_forward_pre_hooks
                     or self._propagate_forward_hooks
                     or self._message_forward_pre_hooks
@@ -202,7 +199,7 @@ class BallAttention(MessagePassing):
                  partition: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         own = tree.edge_index(partition)
         edge_index, active = own, None
-        if self._is_watched():
+        if self.is_watched():
             parts = [tree.edge_index(i) for i in range(tree.num_orientations)]
             edge_index = torch.cat(parts, dim=1)
             active = torch.cat([
@@ -253,3 +250,10 @@ class BallAttention(MessagePassing):
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}({self.channels}, '
                 f'heads={self.heads}, dim={self.dim}, bias={self.bias!r})')
+
+
+def balls_of(tree: BallTree, partition: int) -> Balls:
+    r"""Returns what attention needs to know of a tree."""
+    part = tree.partition(partition)
+    return Balls(tree.ball_size, part.index, part.inverse, part.mask,
+                 tree.box_of_ball(partition))

@@ -1,9 +1,13 @@
 import torch
 from torch import Tensor
-from torch.nn import RMSNorm
+from torch.nn import Linear, RMSNorm
 
 from torch_geometric_erwin.nn.attention import BallAttention
+from torch_geometric_erwin.nn.attention.ball_attention import balls_of
+from torch_geometric_erwin.nn.checks import check_input, check_partition
 from torch_geometric_erwin.nn.conv.swiglu import SwiGLU
+from torch_geometric_erwin.nn.untouched import has_global_hooks, is_untouched
+from torch_geometric_erwin.ops.erwin_block import BlockWeights, erwin_block
 from torch_geometric_erwin.tree import BallTree
 
 
@@ -77,5 +81,38 @@ class ErwinBlock(torch.nn.Module):
                 :obj:`tree.offsets(partition)` returns, if it is at hand.
                 (default: :obj:`None`)
         """
-        x = x + self.attn(self.norm1(x), tree, partition, offset=offset)
-        return x + self.mlp(self.norm2(x))
+        if tree.virtual == 'copy' or not self._is_fused():
+            x = x + self.attn(self.norm1(x), tree, partition, offset=offset)
+            return x + self.mlp(self.norm2(x))
+        check_input(x, tree, self.attn.channels, self.attn.dim)
+        check_partition(tree, partition)
+        if offset is None:
+            offset = tree.offsets(partition)
+        least = torch.finfo(x.dtype).eps
+        eps = [least if norm.eps is None else norm.eps
+               for norm in (self.norm1, self.norm2)]
+        return erwin_block(x, offset.to(x.dtype), tree.pos, self._weights(),
+                           balls_of(tree, partition), self.attn.heads,
+                           eps=(eps[0], eps[1]), bias=self.attn.bias)
+
+    def _is_fused(self) -> bool:
+        r"""Whether nobody can tell if modules are called one by one."""
+        attn, mlp = self.attn, self.mlp
+        if attn.is_watched() or has_global_hooks() or (
+                self.training and max(attn.dropout, mlp.dropout) > 0):
+            return False
+        linear = (attn.lin_pos, attn.lin_qkv, attn.lin_out, mlp.lin_in,
+                  mlp.lin_out)
+        return (is_untouched(attn, BallAttention) and is_untouched(mlp, SwiGLU)
+                and is_untouched(self.norm1, RMSNorm)
+                and is_untouched(self.norm2, RMSNorm)
+                and all(is_untouched(lin, Linear) for lin in linear))
+
+    def _weights(self) -> BlockWeights:
+        attn, mlp = self.attn, self.mlp
+        return BlockWeights(
+            self.norm1.weight, attn.lin_pos.weight, attn.lin_pos.bias,
+            attn.lin_qkv.weight, attn.lin_qkv.bias, attn.lin_out.weight,
+            attn.lin_out.bias, self.norm2.weight, mlp.lin_in.weight,
+            mlp.lin_in.bias, mlp.lin_out.weight, mlp.lin_out.bias,
+            attn.slope())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.native import library, pointer
+from torch_geometric_erwin.ops.native import fresh, library, pointer
 
 BIASES = {'': 0, 'distance': 1, 'squared': 2}
 STORAGES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -52,8 +52,8 @@ def forward(rows: Sequence[Tensor], pos: Tensor, slope: Tensor | None,
     r"""Returns the sums and the logarithms of the softmax' denominators."""
     rows = [_dense(x) for x in rows]
     query = rows[0]
-    out = query.new_empty(query.shape)
-    lse = query.new_empty(query.shape[:2], dtype=torch.float32)
+    out = fresh(query, *query.shape)
+    lse = fresh(query, *query.shape[:2], dtype=torch.float32)
     places = dict(zip(('query', 'key', 'value', 'out'), [*rows, out],
                       strict=True))
     _call(False, places, pos, slope, index, mask, box, lse, ball_size, bias)
@@ -62,18 +62,20 @@ def forward(rows: Sequence[Tensor], pos: Tensor, slope: Tensor | None,
 
 def backward(rows: Sequence[Tensor], pos: Tensor, slope: Tensor | None,
              index: Tensor, mask: Tensor | None, box: Tensor | None,
-             lse: Tensor, ball_size: int, bias: str,
-             needs: Sequence[bool]) -> list[Tensor]:
+             lse: Tensor, ball_size: int, bias: str, needs: Sequence[bool],
+             found: list[Tensor] | None = None) -> list[Tensor]:
     r"""Returns the gradients of queries, keys, values, positions and slopes,
     without elements where they are not needed. The rows are queries, keys,
-    values, the sums and their gradients.
+    values, the sums and their gradients. The first three gradients go to
+    what is :obj:`found`, if that is given.
     """
     assert bias or not any(needs[3:])  # without it these play no part
     rows = [_dense(x) for x in rows]
     places = dict(zip(('query', 'key', 'value', 'out', 'grad'), rows,
                       strict=True))
-    found = [x.new_empty(x.shape if need else 0)
-             for x, need in zip(rows[:3], needs, strict=False)]
+    if found is None:
+        found = [fresh(x, *x.shape) if need else x.new_empty(0)
+                 for x, need in zip(rows[:3], needs, strict=False)]
     names = 'd_query', 'd_key', 'd_value'
     places.update({name: x for name, x, need in zip(names, found, needs,
                                                     strict=False) if need})

@@ -1,0 +1,106 @@
+// What dense layers do with rows between products. Included as
+// `attention_vector.h` is, and after `gemm.h`.
+
+namespace tge {
+namespace dense {
+namespace TGE_ISA {
+
+TGE_TARGET static void copy_rows(Rows from, int64_t rows, int64_t width,
+                                 float* to, int64_t ld) {
+  const float* x = from.data;
+  for (int64_t i = 0; i < rows; ++i, x += from.ld, to += ld)
+    for (int64_t j = 0; j < width; j += kWidth)
+      store(to + j, load_part(x + j, width - j));
+}
+
+// to = x / root(mean(x^2) + eps) * scale. `inverse` are those of the roots.
+TGE_TARGET static void normalize(const float* x, int64_t rows, int64_t width,
+                                 const float* scale, float eps, float* to,
+                                 int64_t ld, float* inverse) {
+  for (int64_t i = 0; i < rows; ++i, x += width, to += ld) {
+    V squares{}, more{};
+    int64_t j = 0;
+    for (; j + 2 * kWidth <= width; j += 2 * kWidth) {
+      const V a = load(x + j), b = load(x + j + kWidth);
+      squares = fma(a, a, squares);
+      more = fma(b, b, more);
+    }
+    for (; j < width; j += kWidth) {
+      const V a = load_part(x + j, width - j);
+      squares = fma(a, a, squares);
+    }
+    const float mean = sum(squares + more) / static_cast<float>(width);
+    inverse[i] = 1.f / std::sqrt(mean + eps);
+    const V factor = splat(inverse[i]);
+    for (j = 0; j < width; j += kWidth)
+      store(to + j, load_part(x + j, width - j) * factor *
+                        load_part(scale + j, width - j));
+  }
+}
+
+// The gradient of `normalize` with respect to `x`, plus `residual`, which may
+// be null, and what the rows add to that of `scale`. `grad` has whole vectors.
+TGE_TARGET static void unnormalize(const float* x, int64_t rows,
+                                   int64_t width, const float* scale,
+                                   const float* inverse, Rows grad,
+                                   const float* residual, float* out,
+                                   float* d_scale) {
+  for (int64_t i = 0; i < rows; ++i, x += width, out += width) {
+    const float* g = grad.data + i * grad.ld;
+    const V factor = splat(inverse[i]);
+    V dot{};
+    for (int64_t j = 0; j < width; j += kWidth) {
+      const int64_t n = width - j;
+      const V change = load(g + j) * load_part(x + j, n) * factor;
+      store_part(d_scale + j, load_part(d_scale + j, n) + change, n);
+      dot = fma(change, load_part(scale + j, n), dot);
+    }
+    const V mean = splat(sum(dot) / static_cast<float>(width));
+    for (int64_t j = 0; j < width; j += kWidth) {
+      const int64_t n = width - j;
+      const V unit = load_part(x + j, n) * factor;
+      V d = (load(g + j) * load_part(scale + j, n) - unit * mean) * factor;
+      if (residual) d = d + load_part(residual + j, n);
+      store_part(out + j, d, n);
+    }
+    if (residual) residual += width;
+  }
+}
+
+// sums += the rows' sum
+TGE_TARGET static void add_rows(Rows from, int64_t rows, int64_t width,
+                                float* sums) {
+  int64_t j = 0;
+  for (; j + 4 * kWidth <= width; j += 4 * kWidth) {
+    V all[4];
+    for (int v = 0; v < 4; ++v) all[v] = load(sums + j + v * kWidth);
+    const float* x = from.data + j;
+    for (int64_t i = 0; i < rows; ++i, x += from.ld)
+      for (int v = 0; v < 4; ++v) all[v] = all[v] + load(x + v * kWidth);
+    for (int v = 0; v < 4; ++v) store(sums + j + v * kWidth, all[v]);
+  }
+  for (; j < width; j += kWidth) {
+    V all = load_part(sums + j, width - j);
+    for (int64_t i = 0; i < rows; ++i)
+      all = all + load_part(from.data + i * from.ld + j, width - j);
+    store_part(sums + j, all, width - j);
+  }
+}
+
+// 1 / (1 + exp(-x)), zero below -87.5
+TGE_VECTOR V sigmoid(V x) {
+  const float kLog2e = 1.44269504088896341f;
+  const V least = splat(-88.f), most = splat(90.f), one = splat(1.f);
+  V size = choose(most, x, most, x);
+  size = choose(size, least, least, size);
+  const V power = size * splat(-kLog2e);
+  const V lost = fma(size, splat(kLog2e), power);  // by rounding
+  const V rough = exp2(power);
+  const V e = fma(rough, lost * splat(-0.69314718f), rough);
+  const V infinite = splat(std::numeric_limits<float>::infinity());
+  return one / (one + choose(x, splat(-87.5f), infinite, e));
+}
+
+}  // namespace TGE_ISA
+}  // namespace dense
+}  // namespace tge

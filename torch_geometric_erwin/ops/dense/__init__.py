@@ -1,0 +1,1 @@
+r"""Linear layers and what surrounds them, fused."""
