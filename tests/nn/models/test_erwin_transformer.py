@@ -179,3 +179,45 @@ def test_bad_input():
     refused("'edge_index' to hold integers", x, tree, torch.rand(2, 4))
     refused("'tree' to have positions in 3", x, pos=pos[:, :2])
     refused("'batch' to have one entry", x, pos=pos, batch=batch[1:])
+
+@pytest.mark.parametrize('dropout', [0., 0.3])
+def test_checkpoints(dropout):
+    r"""The same result and gradients, from less that is kept."""
+    x, pos, batch = cloud()
+    pos.requires_grad_()
+    found, kept = [], []
+
+    def pack(x: Tensor) -> Tensor:
+        sizes[x.data_ptr()] = x.numel()
+        return x
+
+    for ckpt_grad in (False, True):
+        torch.manual_seed(0)
+        model = unet(ckpt_grad=ckpt_grad, dropout=dropout)
+        torch.manual_seed(1)
+        sizes: dict[int, int] = {}
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            out = model(x, pos=pos, batch=batch)
+        kept.append(sum(sizes.values()))
+        variables = [pos, *model.parameters()]
+        found.append([out, *torch.autograd.grad(out.square().sum(),
+                                                variables)])
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, atol=1e-5, rtol=1e-5)
+    assert kept[1] < 0.7 * kept[0]
+
+
+def test_second_derivatives_of_checkpoints():
+    x, pos, batch = cloud()
+    pos = pos.double().requires_grad_()
+    found = []
+    for ckpt_grad in (False, True):
+        torch.manual_seed(0)
+        model = unet(ckpt_grad=ckpt_grad).double()
+        out = model(x.double(), pos=pos, batch=batch)
+        force, = torch.autograd.grad(out.square().sum(), pos,
+                                     create_graph=True)
+        found.append(torch.autograd.grad(force.square().sum(),
+                                         model.encoder[0].parameters()))
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b)

@@ -1,5 +1,6 @@
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.nn import Linear
 
 from torch_geometric_erwin.nn.checks import (
@@ -42,6 +43,10 @@ class ErwinConv(torch.nn.Module):
         dropout (float, optional): Dropout probability of attention weights
             and of the feed-forward networks' hidden samples.
             (default: :obj:`0.`)
+        ckpt_grad (bool, optional): If set to :obj:`True`, keeps only what
+            goes into each block in training, and computes the block again
+            for gradients: less memory, more time.
+            (default: :obj:`False`)
 
     Shapes:
         - **input:**
@@ -60,6 +65,7 @@ class ErwinConv(torch.nn.Module):
         bias: str | None = 'distance',
         signed: bool = False,
         dropout: float = 0.,
+        ckpt_grad: bool = False,
     ) -> None:
         super().__init__()
         if in_channels != -1:
@@ -73,6 +79,7 @@ class ErwinConv(torch.nn.Module):
         self.heads = heads
         self.dim = dim
         self.depth = depth
+        self.ckpt_grad = ckpt_grad
 
         self.lin: Linear | None = None
         if in_channels != out_channels:
@@ -110,7 +117,11 @@ class ErwinConv(torch.nn.Module):
         turns = min(tree.num_orientations, self.depth)
         offsets = [tree.offsets(i) for i in range(turns)]
         for i, block in enumerate(self.blocks):
-            x = block(x, tree, i % turns, offsets[i % turns])
+            args = x, tree, i % turns, offsets[i % turns]
+            if self.ckpt_grad:
+                x = checkpoint(block, *args, use_reentrant=False)
+            else:
+                x = block(*args)
         return x
 
     def __repr__(self) -> str:

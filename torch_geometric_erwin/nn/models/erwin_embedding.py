@@ -1,5 +1,6 @@
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.nn import Linear
 
 from torch_geometric_erwin.nn.conv import MPNNConv
@@ -26,6 +27,9 @@ class ErwinEmbedding(torch.nn.Module):
             (default: :obj:`8`)
         cutoff (float, optional): Where these vanish.
             (default: :obj:`None`)
+        ckpt_grad (bool, optional): If set to :obj:`True`, keeps only what
+            goes into each step in training, and computes the step again for
+            gradients. (default: :obj:`False`)
 
     Shapes:
         - **input:**
@@ -44,9 +48,11 @@ class ErwinEmbedding(torch.nn.Module):
         basis: str = 'position',
         num_basis: int = 8,
         cutoff: float | None = None,
+        ckpt_grad: bool = False,
     ) -> None:
         super().__init__()
         self.k = k
+        self.ckpt_grad = ckpt_grad
         self.lin = Linear(in_channels, out_channels)
         self.convs = torch.nn.ModuleList([
             MPNNConv(out_channels, dim=dim, basis=basis, num_basis=num_basis,
@@ -73,5 +79,8 @@ class ErwinEmbedding(torch.nn.Module):
         if edge_index is None and len(self.convs) > 0:
             edge_index = tree.knn_graph(self.k)
         for conv in self.convs:
-            x = conv(x, edge_index, tree)
+            if self.ckpt_grad:
+                x = checkpoint(conv, x, edge_index, tree, use_reentrant=False)
+            else:
+                x = conv(x, edge_index, tree)
         return x

@@ -81,6 +81,10 @@ class ErwinTransformer(torch.nn.Module):
             pooling and unpooling. (default: :obj:`"batch_norm"`)
         norm_kwargs (Dict[str, Any], optional): Its arguments.
             (default: :obj:`None`)
+        ckpt_grad (bool, optional): If set to :obj:`True`, keeps only what
+            goes into each block and each step of message passing in
+            training, and computes them again for gradients: less memory,
+            more time. (default: :obj:`False`)
 
     Shapes:
         - **input:**
@@ -117,6 +121,7 @@ class ErwinTransformer(torch.nn.Module):
         dropout: float = 0.,
         norm: Any = 'batch_norm',
         norm_kwargs: dict[str, Any] | None = None,
+        ckpt_grad: bool = False,
     ) -> None:
         super().__init__()
         self.ball_sizes, self.strides = check_levels(ball_sizes, strides)
@@ -144,12 +149,12 @@ class ErwinTransformer(torch.nn.Module):
         def blocks(channels: int, heads: int, depth: int) -> ErwinConv:
             return ErwinConv(channels, channels, heads, dim=dim, depth=depth,
                              mlp_ratio=mlp_ratio, bias=bias, signed=signed,
-                             dropout=dropout)
+                             dropout=dropout, ckpt_grad=ckpt_grad)
 
         pool = {'dim': dim, 'norm': norm, 'norm_kwargs': norm_kwargs}
         self.embedding = ErwinEmbedding(
             in_channels, hidden[0], mp_steps, dim=dim, k=k, basis=basis,
-            num_basis=num_basis, cutoff=cutoff)
+            num_basis=num_basis, cutoff=cutoff, ckpt_grad=ckpt_grad)
         self.encoder = torch.nn.ModuleList(
             blocks(*args) for args in zip(hidden, heads, depths, strict=True))
         self.pools = torch.nn.ModuleList(
