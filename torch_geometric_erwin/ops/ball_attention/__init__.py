@@ -6,10 +6,16 @@ Who computes it, in this order:
 - `cpu`, by way of `register`: float32, bfloat16 and float16 on the CPU, where
   the C++ kernels were built, also in compiled models. It was faster than
   `flash` at all sizes measured (balls of 8 to 1,024, heads of 8 to 64).
+- `triton`, by way of `register`: the same on NVIDIA's GPUs since Ampere, where
+  Triton is installed, with heads of up to 256.
 - `flash`: without a bias, and with squared distances in at least float32 and
   no periodic cell.
 - `reference`: with distances in compiled models.
-- `chunked`: all else. Second derivatives of `cpu` are those of its formula.
+- `chunked`: all else. Second derivatives of `cpu` and `triton` are those of
+  its formula.
+
+PyTorch's FlexAttention is left out: compiled for the CPU (PyTorch 2.13) its
+distance biases were wrong where shapes are dynamic.
 """
 
 import torch
@@ -21,6 +27,7 @@ from torch_geometric_erwin.ops.ball_attention import (
     flash,
     reference,
     register,
+    triton,
 )
 from torch_geometric_erwin.ops.ball_attention.balls import Balls
 
@@ -65,14 +72,15 @@ def ball_attention(
         The sums, shape :math:`(N, H, E)`, of the queries' type.
     """
     assert bias in BIASES and (slope is None) == (bias is None)
-    args = query, key, value, pos, slope, balls
-    if dropout == 0. and cpu.serves(query, key, value):
-        return register.ball_attention(*args, bias)
-    if dropout == 0. and flash.serves(query, balls, bias):
-        return flash.ball_attention(*args)
+    rows, args = (query, key, value), (pos, slope, balls)
+    if dropout == 0.:
+        if cpu.serves(*rows) or triton.serves(*rows):
+            return register.ball_attention(*rows, *args, bias)
+        if flash.serves(query, balls, bias):
+            return flash.ball_attention(*rows, *args)
     if dropout > 0. or torch.compiler.is_compiling():
-        return reference.ball_attention(*args, bias, dropout)
-    return chunked.ball_attention(*args, bias)
+        return reference.ball_attention(*rows, *args, bias, dropout)
+    return chunked.ball_attention(*rows, *args, bias)
 
 
 __all__ = ['BIASES', 'Balls', 'ball_attention']

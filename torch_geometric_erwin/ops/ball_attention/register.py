@@ -1,4 +1,4 @@
-r"""The C++ kernel as a torch operator, opaque to the compiler."""
+r"""The kernels as one torch operator, opaque to the compiler."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from torch_geometric_erwin.ops.ball_attention import chunked, cpu
+from torch_geometric_erwin.ops.ball_attention import chunked, cpu, triton
 from torch_geometric_erwin.ops.ball_attention.balls import Balls
 
 torch.library.define(
@@ -41,17 +41,22 @@ def ball_attention(
     return _Attention.apply(*args)[0]
 
 
+def _kernels(query: Tensor, key: Tensor, value: Tensor) -> Any:
+    r"""Returns the module that serves such rows."""
+    return cpu if cpu.serves(query, key, value) else triton
+
+
 def _operator(*args: Any) -> tuple[Tensor, Tensor]:
     return torch.ops.torch_geometric_erwin.ball_attention(*args)
 
 
-@torch.library.impl('torch_geometric_erwin::ball_attention', 'CPU')
+@torch.library.impl('torch_geometric_erwin::ball_attention', ('CPU', 'CUDA'))
 def _forward(query: Tensor, key: Tensor, value: Tensor, pos: Tensor,
              slope: Tensor | None, index: Tensor, inverse: Tensor,
              mask: Tensor | None, box: Tensor | None, ball_size: int,
              bias: str) -> tuple[Tensor, Tensor]:
-    return cpu.forward([query, key, value], pos, slope, index, mask, box,
-                       ball_size, bias)
+    return _kernels(query, key, value).forward(
+        [query, key, value], pos, slope, index, mask, box, ball_size, bias)
 
 
 @torch.library.register_fake('torch_geometric_erwin::ball_attention')
@@ -60,14 +65,16 @@ def _fake_forward(query: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
             query.new_empty(query.shape[:2], dtype=torch.float32))
 
 
-@torch.library.impl('torch_geometric_erwin::ball_attention_backward', 'CPU')
+@torch.library.impl('torch_geometric_erwin::ball_attention_backward',
+                    ('CPU', 'CUDA'))
 def _backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor,
               pos: Tensor, slope: Tensor | None, index: Tensor,
               mask: Tensor | None, box: Tensor | None, out: Tensor,
               lse: Tensor, ball_size: int, bias: str,
               needs: list[bool]) -> tuple[Tensor, ...]:
-    return tuple(cpu.backward([query, key, value, out, grad], pos, slope,
-                              index, mask, box, lse, ball_size, bias, needs))
+    return tuple(_kernels(query, key, value).backward(
+        [query, key, value, out, grad], pos, slope, index, mask, box, lse,
+        ball_size, bias, needs))
 
 
 @torch.library.register_fake('torch_geometric_erwin::ball_attention_backward')
