@@ -55,9 +55,10 @@ def build_tree(
         completion: :obj:`"balanced"` or :obj:`"perfect"`.
         order: The point that each row of :obj:`pos` is, shape :math:`(N)`;
             :obj:`None` if that is the row's number.
-        backend: :obj:`"cpp"`, :obj:`"torch"`, or :obj:`"auto"`: C++ on the
-            CPU, where it was built, and torch elsewhere. All of them give
-            the same balls.
+        backend: :obj:`"cpp"`, :obj:`"triton"`, :obj:`"torch"`, or
+            :obj:`"auto"`: C++ on the CPU, where it was built, Triton on
+            GPUs that it serves, and torch elsewhere. All of them give the
+            same balls.
 
     Raises:
         ValueError: If positions are not finite.

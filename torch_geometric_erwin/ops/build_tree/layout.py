@@ -3,6 +3,8 @@ r"""Splits every node of a depth at once, and lays points out in slots.
 See `csrc/layout.h` for the rules, which are the same.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,16 +23,27 @@ class Layout:
                  device: torch.device) -> None:
         self.levels = levels
         self.device = device
+        self.counts = DeviceCounts(levels, device)
+        self._clouds: dict[int, Tensor] = {}
         self._slots: list[Tensor] = []
+        self._first: dict[int, Tensor] = {}
+
+    def cloud(self, i: int) -> Tensor:
+        r"""Returns the cloud of each point of a level."""
+        if i not in self._clouds:
+            number = torch.arange(self.counts.points.size(1),
+                                  device=self.device)
+            self._clouds[i] = torch.repeat_interleave(
+                number, self.counts.points[i],
+                output_size=self.levels[i].num_points)
+        return self._clouds[i]
 
     def slots(self, i: int) -> tuple[Tensor, Tensor, Tensor]:
         r"""Returns the slot of every point of a level in the order of the
         tree, the mask of real slots, and every slot's point: of a virtual
         slot, the one before it.
         """
-        if not self._slots:
-            self._slots = self._lay_out()
-        slot = self._slots[i]
+        slot = self._slot(i)
         mask = torch.zeros(self.levels[i].num_slots, dtype=torch.bool,
                            device=self.device)
         mask[slot] = True
@@ -38,15 +51,17 @@ class Layout:
 
     def first(self, i: int) -> Tensor:
         r"""Returns the first point of every ball of a level."""
-        level = self.levels[i]
-        starts = torch.arange(int(level.balls.sum()),
-                              device=self.device) * level.ball_size
-        return torch.searchsorted(self._slots[i], starts)
+        if i not in self._first:
+            level = self.levels[i]
+            starts = torch.arange(int(level.balls.sum()),
+                                  device=self.device) * level.ball_size
+            self._first[i] = torch.searchsorted(self._slot(i), starts)
+        return self._first[i]
 
     def order(self, lists: Tensor, pos: Tensor) -> Tensor:
         r"""Splits down to single points; returns them in order."""
-        node = _Nodes(self.levels, self.device)
-        for _ in range(_depth(self.levels)):
+        node = _Nodes(self)
+        for _ in range(num_splits(tree_phases(self.levels))):
             left = node.divide()
             lists = _split(lists, pos, node.begin, node.size, left.size)
             node.descend(left)
@@ -55,26 +70,42 @@ class Layout:
     def order_of_balls(self, i: int, lists: Tensor, pos: Tensor) -> Tensor:
         r"""Splits down to a level's balls, within which the order stays."""
         level = self.levels[i]
-        node = _Balls(level, self.first(i), self.device)
-        most = int(level.balls.max(initial=1))
-        for _ in range((most - 1).bit_length()):
+        ball = self._slot(i) // level.ball_size
+        ball = torch.empty_like(ball).scatter_(
+            0, self.gather_balls(i, lists, pos), ball)
+        return stable_argsort(ball, int(level.balls.sum()))
+
+    def gather_balls(self, i: int, lists: Tensor, pos: Tensor) -> Tensor:
+        r"""Splits down to a level's balls; returns their points in turn."""
+        node = _Balls(self, i)
+        for _ in range(num_splits([ball_phase(self.levels[i])])):
             left, middle = node.divide()
             lists = _split(lists, pos, node.begin, node.size, left)
             node.descend(left, middle)
-        ball = torch.empty_like(node.low).scatter_(0, lists[0], node.low)
-        return torch.sort(ball, stable=True).indices
+        return lists[0]
 
-    def _lay_out(self) -> list[Tensor]:
-        node = _Nodes(self.levels, self.device)
+    def starts(self) -> list[Tensor]:
+        r"""Returns the slot of each point of the first level, and at the
+        other levels that of what it becomes part of, in the tree's order.
+        """
+        node = _Nodes(self)
         state = _SlotState(self.levels, node)
-        for _ in range(_depth(self.levels)):
+        for _ in range(num_splits(tree_phases(self.levels))):
             left = node.divide()
             is_left = node.place < left.size
             state.descend(node, is_left, left)
             node.descend(left)
             state.settle(node)
+        return state.start
+
+    def _slot(self, i: int) -> Tensor:
+        if not self._slots:
+            self._slots = self._lay_out()
+        return self._slots[i]
+
+    def _lay_out(self) -> list[Tensor]:
         out = []
-        for level, start in zip(self.levels, state.start, strict=True):
+        for level, start in zip(self.levels, self.starts(), strict=True):
             if level.num_points == start.numel():
                 out.append(start)
                 continue
@@ -84,14 +115,16 @@ class Layout:
         return out
 
 
-class _Spread:
-    r"""Gives every point its cloud's value."""
-    def __init__(self, level: LevelCounts, device: torch.device) -> None:
-        self.cloud = cloud_of_point(level, device)
-
-    def __call__(self, values: np.ndarray) -> Tensor:
-        device = self.cloud.device
-        return torch.from_numpy(values).to(device)[self.cloud]
+class DeviceCounts:
+    r"""The counts of every cloud at every level on a device, brought there
+    at once: `points`, `balls`, and where either begin, shape :math:`(L, B)`.
+    """
+    def __init__(self, levels: list[LevelCounts],
+                 device: torch.device) -> None:
+        rows = [[level.points, level.ptr[:-1], level.balls,
+                 level.ball_ptr[:-1]] for level in levels]
+        table = to_device(np.array(rows, dtype=np.int64), device)
+        self.points, self.ptr, self.balls, self.ball_ptr = table.unbind(1)
 
 
 class _Left:
@@ -103,15 +136,14 @@ class _Left:
 
 class _Nodes:
     r"""The node at each position: where it begins, its points and balls."""
-    def __init__(self, levels: list[LevelCounts],
-                 device: torch.device) -> None:
-        spread = _Spread(levels[0], device)
-        self.begin = spread(levels[0].ptr[:-1])
-        self.size = spread(levels[0].points)
-        self.balls = [spread(level.balls) for level in levels]
-        self.base = [spread(level.ball_ptr[:-1]) for level in levels]
+    def __init__(self, layout: Layout) -> None:
+        counts, cloud = layout.counts, layout.cloud(0)
+        self.begin = counts.ptr[0][cloud]
+        self.size = counts.points[0][cloud]
+        self.balls = [balls[cloud] for balls in counts.balls]
+        self.base = [base[cloud] for base in counts.ball_ptr]
         self.place = torch.arange(self.size.numel(),
-                                  device=device) - self.begin
+                                  device=layout.device) - self.begin
 
     def divide(self) -> _Left:
         r"""The coarsest level with two balls or more is halved; what lies
@@ -181,16 +213,15 @@ class _SlotState:
 
 class _Balls:
     r"""The node at each position, as a range of balls of one level."""
-    def __init__(self, level: LevelCounts, first: Tensor,
-                 device: torch.device) -> None:
-        spread = _Spread(level, device)
-        self.low = spread(level.ball_ptr[:-1])
-        self.high = spread(level.ball_ptr[1:])
-        self.begin = spread(level.ptr[:-1])
-        self.size = spread(level.points)
-        self.first = torch.cat(
-            [first, first.new_full((1, ), level.num_points)])
-        self.index = torch.arange(self.size.numel(), device=device)
+    def __init__(self, layout: Layout, i: int) -> None:
+        counts, cloud = layout.counts, layout.cloud(i)
+        self.low = counts.ball_ptr[i][cloud]
+        self.high = self.low + counts.balls[i][cloud]
+        self.begin = counts.ptr[i][cloud]
+        self.size = counts.points[i][cloud]
+        first = layout.first(i)
+        self.first = torch.cat([first, first.new_full((1, ), cloud.numel())])
+        self.index = torch.arange(cloud.numel(), device=layout.device)
 
     def divide(self) -> tuple[Tensor, Tensor]:
         middle = self.low + (self.high - self.low) // 2
@@ -207,14 +238,6 @@ class _Balls:
         self.size = torch.where(is_left, left, self.size - left)
 
 
-def cloud_of_point(level: LevelCounts, device: torch.device) -> Tensor:
-    r"""Returns the cloud of each point of a level."""
-    points = torch.from_numpy(level.points).to(device)
-    return torch.repeat_interleave(
-        torch.arange(len(level.points), device=device), points,
-        output_size=level.num_points)
-
-
 def where_true(mask: Tensor, count: int) -> Tensor:
     r"""Returns where a mask is true; the host, which knows how often that
     is, does not wait for the device to tell it.
@@ -225,19 +248,51 @@ def where_true(mask: Tensor, count: int) -> Tensor:
     return out.scatter_(0, place, numbers)[:count]
 
 
-def _depth(levels: list[LevelCounts]) -> int:
-    r"""The number of splits to the deepest point."""
-    depth = 0
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    r"""The host does not wait for what the device was given before."""
+    return torch.from_numpy(array).to(device,
+                                      non_blocking=device.type == 'cuda')
+
+
+def stable_argsort(numbers: Tensor, end: int) -> Tensor:
+    r"""Sorts whole numbers from 0 up to :obj:`end`. GPUs sort a few bits at
+    a time, so narrow types are faster.
+    """
+    types = (torch.uint8, torch.int16, torch.int32)
+    narrow = [t for t in types if end - 1 <= torch.iinfo(t).max]
+    return torch.sort(numbers.to(narrow[0]), stable=True).indices
+
+
+# Parts of a node, at most, and the points of a part, at most.
+Phase = tuple[int, int]
+
+
+def tree_phases(levels: list[LevelCounts]) -> list[Phase]:
+    r"""How clouds are split: into balls of the last level, these into balls
+    of the level before, ..., and the first level's balls into points.
+    """
+    phases = []
     above = np.ones_like(levels[0].points)
-    for level in reversed(levels):
-        depth += _halvings(level.balls, above)
+    for i, level in reversed([*enumerate(levels)]):
+        size = level.ball_size * math.prod(
+            before.stride or 1 for before in levels[:i])
+        phases.append((_most(level.balls, above), size))
         above = level.balls
-    return depth + _halvings(levels[0].points, above)
+    return [*phases, (_most(levels[0].points, above), 1)]
 
 
-def _halvings(parts: np.ndarray, whole: np.ndarray) -> int:
-    most = -(-parts // np.maximum(whole, 1))
-    return max(int(most.max(initial=1)) - 1, 0).bit_length()
+def ball_phase(level: LevelCounts) -> Phase:
+    r"""How clouds are split into the balls of one level."""
+    return _most(level.balls, np.ones_like(level.balls)), level.ball_size
+
+
+def num_splits(phases: list[Phase]) -> int:
+    r"""The number of splits to the deepest part."""
+    return sum((parts - 1).bit_length() for parts, _ in phases)
+
+
+def _most(parts: np.ndarray, whole: np.ndarray) -> int:
+    return int((-(-parts // np.maximum(whole, 1))).max(initial=1))
 
 
 def _split(lists: Tensor, pos: Tensor, begin: Tensor, size: Tensor,

@@ -7,6 +7,8 @@ and a split moves points within the runs without comparing a coordinate
 again. All nodes of a depth are split at once. See also `csrc/tree.cpp`.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from torch_geometric_erwin.ops.build_tree.centers import group_centers
 from torch_geometric_erwin.ops.build_tree.counts import LevelCounts
 from torch_geometric_erwin.ops.build_tree.layout import (
     Layout,
-    cloud_of_point,
+    stable_argsort,
     where_true,
 )
 from torch_geometric_erwin.ops.build_tree.orientation import (
@@ -32,6 +34,7 @@ def build_run(
     box: Tensor | None,
     levels: list[LevelCounts],
     ways: list[Orientation],
+    make_layout: Callable[..., Layout] = Layout,
 ) -> list[LevelTensors] | None:
     r"""Builds the levels that share a tree.
 
@@ -41,21 +44,23 @@ def build_run(
         box: Periodic cells, shape :math:`(B, D)`.
         levels: The counts of each level.
         ways: The orientations.
+        make_layout: What splits nodes and lays points out.
 
     Returns:
         The tensors of every level; :obj:`None` where a turned coordinate is
         not finite.
     """
-    layout = Layout(levels, pos.device)
+    layout = make_layout(levels, pos.device)
+    clouds = layout.counts.points.size(1)
     out: list[LevelTensors] = []
     for i, level in enumerate(levels):
-        cloud = cloud_of_point(level, pos.device)
+        cloud = layout.cloud(i)
         cell = None if box is None else box[cloud]
         slot, mask, rank = layout.slots(i)
         orders = [torch.arange(level.num_points, device=pos.device)]
         if i == 0:
             turned = turn(pos, ways[0], cell)
-            orders = [layout.order(_sort_axes(turned, cloud), turned)]
+            orders = [layout.order(_sort_axes(turned, cloud, clouds), turned)]
         inside = orders[0]
         for way in ways[1:]:
             if pos.size(1) == 1:
@@ -65,7 +70,7 @@ def build_run(
                               None if cell is None else cell[inside])
                 if not _all_finite(turned):
                     return None
-                lists = _sort_axes(turned, cloud)
+                lists = _sort_axes(turned, cloud, clouds)
                 order = layout.order_of_balls(i, lists, turned)
             orders.append(inside[order])
         out.append((
@@ -108,7 +113,7 @@ def _invert(order: Tensor, slot: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(0, order, slot)
 
 
-def _sort_axes(pos: Tensor, cloud: Tensor) -> Tensor:
+def _sort_axes(pos: Tensor, cloud: Tensor, num_clouds: int) -> Tensor:
     r"""Sorts each cloud's points on each axis, shape :math:`(D, N)`.
 
     Equal coordinates are ordered by the coordinates in turn, then as given.
@@ -118,24 +123,21 @@ def _sort_axes(pos: Tensor, cloud: Tensor) -> Tensor:
     order = torch.arange(pos.size(0), device=pos.device)
     for column in columns.flip(0):
         order = order[torch.sort(column[order], stable=True).indices]
-    lists = []
-    for column in columns:
-        by_axis = order[torch.sort(column[order], stable=True).indices]
-        by_cloud = torch.sort(cloud[by_axis], stable=True).indices
-        lists.append(by_axis[by_cloud])
+    lists = [order]  # the first axis came last, so it is sorted
+    lists += [order[torch.sort(column[order], stable=True).indices]
+              for column in columns[1:]]
+    if num_clouds > 1:
+        lists = [x[stable_argsort(cloud[x], num_clouds)] for x in lists]
     return torch.stack(lists)
 
 
 def _slide(layout: Layout, i: int, way: Orientation) -> Tensor:
     r"""Moves a line's balls by part of a ball, around its ends."""
-    level = layout.levels[i]
-    first = torch.cat([layout.first(i), layout.first(i).new_zeros(2)])
-    begin, second, points, balls = (
-        torch.from_numpy(array).to(first.device)
-        for array in (level.ptr[:-1], level.ball_ptr[:-1] + 1, level.points,
-                      level.balls))
-    ball = torch.where(balls > 1, first[second] - begin, points)
+    counts, cloud = layout.counts, layout.cloud(i)
+    begin, points, balls = counts.ptr[i], counts.points[i], counts.balls[i]
+    first = torch.cat([layout.first(i), cloud.new_zeros(2)])
+    ball = torch.where(balls > 1, first[counts.ball_ptr[i] + 1] - begin,
+                       points)
     by = (ball.double() * way.slide).long()
-    cloud = cloud_of_point(level, first.device)
-    here = torch.arange(level.num_points, device=first.device) - begin[cloud]
+    here = torch.arange(cloud.numel(), device=cloud.device) - begin[cloud]
     return begin[cloud] + (here + by[cloud]) % points[cloud]

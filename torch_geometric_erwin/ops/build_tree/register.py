@@ -4,16 +4,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.build_tree import cpu, reference
+from torch_geometric_erwin.ops.build_tree import cpu, reference, triton
 from torch_geometric_erwin.ops.build_tree.counts import (
     LevelCounts,
     count_levels,
     nested_runs,
 )
-from torch_geometric_erwin.ops.build_tree.layout import where_true
+from torch_geometric_erwin.ops.build_tree.layout import (
+    to_device,
+    where_true,
+)
 from torch_geometric_erwin.ops.build_tree.orientation import orientations
 from torch_geometric_erwin.ops.build_tree.reference import LevelTensors
 from torch_geometric_erwin.ops.native import library
+
+BUILDERS = {'cpp': cpu.build_run, 'triton': triton.build_run,
+            'torch': reference.build_run}
 
 torch.library.define(
     'torch_geometric_erwin::build_tree',
@@ -44,9 +50,9 @@ def _build_tree(
     pos = pos.contiguous()
     if box is not None:
         box = box.to(pos.dtype).contiguous()
-    native = _use_native(backend, pos)
-    build_run = cpu.build_run if native else reference.build_run
-    sizes = _sizes(ptr) if native else _checked_sizes(pos, ptr)
+    backend = _choose(backend, pos)
+    build_run = BUILDERS[backend]
+    sizes = _sizes(ptr) if backend == 'cpp' else _checked_sizes(pos, ptr)
     levels = count_levels(sizes, ball_sizes, strides, perfect)
     _check_counts(levels)
     ways = orientations(rotations)
@@ -94,11 +100,13 @@ def _fake_build_tree(
     return out
 
 
-def _use_native(backend: str, pos: Tensor) -> bool:
-    r"""Chooses the builder; either makes the same tree."""
+def _choose(backend: str, pos: Tensor) -> str:
+    r"""Chooses the builder; all make the same tree."""
     if backend != 'auto':
-        return backend == 'cpp'
-    return pos.device.type == 'cpu' and library() is not None
+        return backend
+    if pos.device.type == 'cpu' and library() is not None:
+        return 'cpp'
+    return 'triton' if triton.serves(pos) else 'torch'
 
 
 def _sizes(ptr: Tensor) -> np.ndarray:
@@ -146,20 +154,20 @@ def _flatten(
             index = [order[x] for x in index]
             inverse = [torch.empty_like(x).scatter_(0, order, x)
                        for x in inverse]
-        group = _groups(levels, tensors, i).to(device)
-        ptr = torch.tensor(level.ptr, device=device)
+        group = _groups(levels, tensors, i, device)
+        ptr = to_device(level.ptr, device)
         out += [ptr, mask, group, *index, *inverse]
     return out
 
 
-def _groups(levels: list[LevelCounts], tensors: list[LevelTensors],
-            i: int) -> Tensor:
+def _groups(levels: list[LevelCounts], tensors: list[LevelTensors], i: int,
+            device: torch.device) -> Tensor:
     r"""The group of slots of the level before that each point stands for."""
     if i == 0:
-        return torch.empty(0, dtype=torch.long)
+        return torch.empty(0, dtype=torch.long, device=device)
     mask, stride = tensors[i - 1][2], _stride(levels, i)
     if levels[i - 1].num_slots == levels[i].num_points * stride:
-        return torch.from_numpy(np.arange(levels[i].num_points))
+        return torch.arange(levels[i].num_points, device=device)
     filled = mask.view(-1, stride).any(1)
     return where_true(filled, levels[i].num_points)
 
