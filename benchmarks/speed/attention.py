@@ -2,8 +2,6 @@ r"""Attention in balls with a distance bias against PyTorch's, with and
 without one.
 """
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,7 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.speed.memory import forget_peak, status
+from benchmarks.speed.process import apart, forget_peak, status
 from benchmarks.speed.report import (
     Table,
     command,
@@ -120,11 +118,8 @@ def peak(name: str, num_points: int, ball_size: int) -> None:
 
 def peak_in_process(name: str, num_points: int, ball_size: int,
                     threads: int) -> int:
-    args = [sys.executable, '-m', 'benchmarks.speed.attention', 'peak', name,
-            str(num_points), str(ball_size)]
-    done = subprocess.run(args, check=True, text=True, stdout=subprocess.PIPE,
-                          env={**os.environ, 'OMP_NUM_THREADS': str(threads)})
-    return int(done.stdout)
+    return int(apart('benchmarks.speed.attention', threads, 'peak', name,
+                     num_points, ball_size))
 
 
 def speed(ball_sizes: tuple[int, ...], widths: tuple[int, ...],

@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.speed.checks import check_tree, require
-from benchmarks.speed.memory import forget_peak, status
+from benchmarks.speed.process import forget_peak, status
 from benchmarks.speed.report import (
     Table,
     command,

@@ -1,7 +1,5 @@
 r"""A GPS layer with attention in balls against PyG's, which attends to all."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
@@ -12,7 +10,7 @@ from rich.console import Console
 from torch import Tensor
 from torch_geometric.nn import GCNConv, GPSConv
 
-from benchmarks.speed.memory import forget_peak, status
+from benchmarks.speed.process import apart, forget_peak, status
 from benchmarks.speed.report import (
     Table,
     command,
@@ -83,11 +81,8 @@ def measure(name: str, num_nodes: int, seconds: float) -> None:
 
 def in_process(name: str, num_nodes: int, seconds: float,
                threads: int) -> tuple[float, int]:
-    args = [sys.executable, '-m', 'benchmarks.speed.gps', 'measure', name,
-            str(num_nodes), str(seconds)]
-    done = subprocess.run(args, check=True, text=True, stdout=subprocess.PIPE,
-                          env={**os.environ, 'OMP_NUM_THREADS': str(threads)})
-    found, extra = done.stdout.split()
+    found, extra = apart('benchmarks.speed.gps', threads, 'measure', name,
+                         num_nodes, seconds).split()
     return float(found), int(extra)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table as RichTable
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def _first(path: str, key: str) -> str | None:
@@ -68,6 +69,11 @@ def times(ratio: float, aim: float | None = None) -> str:
     return f'{ratio:.2f}x' + (' (short)' if short else '')
 
 
+def at_most(value: float, most: float) -> str:
+    r"""A number, with a mark where it exceeds the aim."""
+    return f'{value:.2f}' + (' (missed)' if value > most else '')
+
+
 @dataclass
 class Table:
     r"""A table for the terminal and for a file.
@@ -83,7 +89,9 @@ class Table:
     note: str = ''
     rows: list[Sequence[str]] = field(default_factory=list)
 
-    def print(self, console: Console) -> None:
+    def print(self, console: 'Console') -> None:
+        from rich.table import Table as RichTable
+
         table = RichTable(title=self.title, caption=self.note,
                           title_justify='left', caption_justify='left')
         for i, column in enumerate(self.columns):

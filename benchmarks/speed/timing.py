@@ -3,7 +3,7 @@ r"""Taking times: interleaved rounds, medians, growth."""
 import gc
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import linear_regression, median
 from typing import Any
@@ -13,6 +13,7 @@ Contender = Callable[[], Any]
 # A turn of one contender: so many seconds of calls, but no more than so many.
 TURN = 0.1
 MOST_CALLS = 20
+LONG = 2.  # seconds from which on one call is a turn
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ def turn(fn: Contender) -> float:
 
     The call before them is not timed: OpenMP's workers spin for a while
     after a parallel region, and would take cores from whoever comes next.
-    Freeing a result is not timed, either.
+    Freeing a result is not timed, either. A long call is a turn by itself.
     """
     first = timed(fn)
+    if first > LONG:
+        return first
     calls = min(max(int(TURN / first), 1), MOST_CALLS)
     return median(timed(fn) for _ in range(calls))
 
@@ -51,8 +54,9 @@ def timed(fn: Contender) -> float:
 
 
 def interleave(
-    contenders: dict[str, Contender],
+    contenders: Mapping[str, Contender],
     rounds: Rounds,
+    turn: Callable[[Contender], float] = turn,
 ) -> dict[str, list[float]]:
     r"""Lets the contenders take turns (A B A B ...), so that a slow spell of
     the machine hits all of them; the first round warms up and is dropped.
