@@ -111,8 +111,8 @@ def group_clouds(pos: Tensor, batch: Tensor | None,
 
 
 def _on_device(array: np.ndarray, pos: Tensor) -> Tensor:
-    r"""NumPy works on one thread; torch's would still be spinning when those
-    of the builder start.
+    r"""NumPy works on one thread; torch's would still be spinning when a
+    builder starts its own.
     """
     return torch.from_numpy(array).to(pos.device)
 

@@ -48,13 +48,15 @@ def by_parts(block: ErwinBlock, x: Tensor, tree: BallTree,
 
 
 @pytest.mark.parametrize('partition', [0, 1])
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64,
+                                   torch.bfloat16])
 def test_equals_its_parts(block, args, calls, dtype, partition):
     block, x = block.to(dtype), args[0].to(dtype)
     out = block(x, args[1], partition)
+    expected = by_parts(block, x, args[1], partition)
     assert calls and out.dtype == dtype
-    assert torch.allclose(out, by_parts(block, x, args[1], partition),
-                          atol=1e-4, rtol=1e-4)
+    assert torch.allclose(out, expected, atol=1e-4, rtol=1e-4)
+    assert dtype == torch.float32 or torch.equal(out, expected)
 
 
 NAMES = ['attn', 'mlp', 'norm1', 'norm2', 'attn.lin_pos', 'attn.lin_qkv',
@@ -128,6 +130,9 @@ def test_dropout(args, calls):
     assert not torch.equal(block(*args), block(*args)) and not calls
     block.eval()
     assert torch.equal(block(*args), block(*args)) and calls
+    calls.clear()
+    block.mlp.train()
+    assert not torch.equal(block(*args), block(*args)) and not calls
 
 
 def test_autocast(block, args):

@@ -88,18 +88,18 @@ class ErwinBlock(torch.nn.Module):
         check_partition(tree, partition)
         if offset is None:
             offset = tree.offsets(partition)
-        least = torch.finfo(x.dtype).eps
-        eps = [least if norm.eps is None else norm.eps
-               for norm in (self.norm1, self.norm2)]
         return erwin_block(x, offset.to(x.dtype), tree.pos, self._weights(),
                            balls_of(tree, partition), self.attn.heads,
-                           eps=(eps[0], eps[1]), bias=self.attn.bias)
+                           eps=(self.norm1.eps, self.norm2.eps),
+                           bias=self.attn.bias)
 
     def _is_fused(self) -> bool:
         r"""Whether nobody can tell if modules are called one by one."""
         attn, mlp = self.attn, self.mlp
-        if attn.is_watched() or has_global_hooks() or (
-                self.training and max(attn.dropout, mlp.dropout) > 0):
+        if attn.is_watched() or has_global_hooks():
+            return False
+        if any(module.training and module.dropout > 0
+               for module in (attn, mlp)):
             return False
         linear = (attn.lin_pos, attn.lin_qkv, attn.lin_out, mlp.lin_in,
                   mlp.lin_out)

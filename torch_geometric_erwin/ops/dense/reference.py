@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def norm_linear(x: Tensor, scale: Tensor, eps: float, offset: Tensor,
+def norm_linear(x: Tensor, scale: Tensor, eps: float | None, offset: Tensor,
                 pos_weight: Tensor, pos_bias: Tensor, weight: Tensor,
                 bias: Tensor) -> Tensor:
     h = F.rms_norm(x, x.shape[-1:], scale, eps)
@@ -18,8 +18,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None,
     return out if residual is None else residual + out
 
 
-def swiglu(x: Tensor, scale: Tensor, eps: float, w_in: Tensor, b_in: Tensor,
-           w_out: Tensor, b_out: Tensor) -> Tensor:
+def swiglu(x: Tensor, scale: Tensor, eps: float | None, w_in: Tensor,
+           b_in: Tensor, w_out: Tensor, b_out: Tensor) -> Tensor:
     h = F.rms_norm(x, x.shape[-1:], scale, eps)
     gate, value = F.linear(h, w_in, b_in).chunk(2, -1)
     return x + F.linear(F.silu(gate) * value, w_out, b_out)

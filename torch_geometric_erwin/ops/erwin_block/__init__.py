@@ -23,7 +23,7 @@ def erwin_block(
     balls: Balls,
     heads: int,
     *,
-    eps: tuple[float, float],
+    eps: tuple[float | None, float | None],
     bias: str | None = 'distance',
 ) -> Tensor:
     r"""Computes a block:
@@ -50,7 +50,8 @@ def erwin_block(
         weights: What the block has learned.
         balls: Where each point's slot is.
         heads: Number of attention heads.
-        eps: What the two normalizations add to the mean square.
+        eps: What the two normalizations add to the mean square;
+            :obj:`None` for what PyTorch adds.
         bias: :obj:`"distance"`, :obj:`"squared"` or :obj:`None`.
 
     Returns:

@@ -14,7 +14,7 @@ def erwin_block(
     w: BlockWeights,
     balls: Balls,
     heads: int,
-    eps: tuple[float, float],
+    eps: tuple[float | None, float | None],
     bias: str | None,
 ) -> Tensor:
     r"""See :func:`torch_geometric_erwin.ops.erwin_block`."""

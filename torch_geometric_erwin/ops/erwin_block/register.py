@@ -29,12 +29,21 @@ torch.library.define(
 )
 
 
-def erwin_block(x: Tensor, offset: Tensor, pos: Tensor, w: BlockWeights,
-                balls: Balls, heads: int, eps: tuple[float, float],
-                bias: str | None) -> Tensor:
+def erwin_block(
+    x: Tensor,
+    offset: Tensor,
+    pos: Tensor,
+    w: BlockWeights,
+    balls: Balls,
+    heads: int,
+    eps: tuple[float | None, float | None],
+    bias: str | None,
+) -> Tensor:
     r"""See :func:`torch_geometric_erwin.ops.erwin_block`."""
+    least = torch.finfo(x.dtype).eps
+    numbers = [least if number is None else number for number in eps]
     args = (x, offset, pos, *w, balls.index, balls.inverse, balls.mask,
-            balls.box, balls.size, heads, list(eps), bias or '')
+            balls.box, balls.size, heads, numbers, bias or '')
     if torch.compiler.is_compiling():
         return _operator(*args)[0]
     return _Block.apply(*args)[0]

@@ -16,8 +16,8 @@ SMALL = 4096  # queries that are done before a second thread has started
 def neighbors(problem: Problem) -> Tensor:
     r"""Finds the neighbours of each query on all of torch's threads."""
     num_queries = problem.query_id.numel()
-    # NumPy works on one thread: a parallel operation of torch here would leave
-    # its threads spinning on the cores that the kernel is about to use.
+    # NumPy works on one thread: after a parallel operation torch's would spin
+    # for a while, on the cores of those that a kernel may have to start.
     start = torch.from_numpy(np.zeros(num_queries + 1, dtype=np.int64))
     call(problem, count=start[1:])
     torch.cumsum(start[1:], 0, out=start[1:])

@@ -37,7 +37,8 @@ def cut_leaves(pos: Tensor, slots: LevelSlots,
 def _on_one_thread(pos: Tensor, index: Tensor, mask: Tensor | None,
                    leaf_size: int) -> tuple[Tensor, Tensor, Tensor]:
     r"""After a parallel torch operation OpenMP's threads spin for
-    milliseconds, and would take the cores from those that search.
+    milliseconds, and would take the cores from those that search, where
+    these are not the same.
     """
     order = index.numpy()
     sizes = np.full(len(order) // leaf_size, leaf_size)
