@@ -178,6 +178,7 @@ def test_switched_off(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 0)
     monkeypatch.setenv('CC', sys.executable)
+    monkeypatch.delenv('TORCH_GEOMETRIC_ERWIN_NATIVE', raising=False)
     assert native._has_triton.__wrapped__()
     monkeypatch.setenv('TORCH_GEOMETRIC_ERWIN_NATIVE', '0')
     assert not native._has_triton.__wrapped__()
