@@ -13,41 +13,8 @@
 #include "isa.h"
 #include "parallel.h"
 
-#define TGE_ISA portable
-#define TGE_ISA_LEVEL 0
-#define TGE_TARGET
-#include "attention_vector.h"
-#include "attention_gather.h"
-#include "attention_tiles.h"
-#include "attention_kernel.h"
-#undef TGE_ISA
-#undef TGE_ISA_LEVEL
-#undef TGE_TARGET
-
-#if defined(TGE_MORE_ISAS)
-#define TGE_ISA avx2
-#define TGE_ISA_LEVEL 1
-#define TGE_TARGET __attribute__((target("avx2,fma")))
-#include "attention_vector.h"
-#include "attention_gather.h"
-#include "attention_tiles.h"
-#include "attention_kernel.h"
-#undef TGE_ISA
-#undef TGE_ISA_LEVEL
-#undef TGE_TARGET
-
-#define TGE_ISA avx512
-#define TGE_ISA_LEVEL 2
-#define TGE_TARGET \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
-#include "attention_vector.h"
-#include "attention_gather.h"
-#include "attention_tiles.h"
-#include "attention_kernel.h"
-#undef TGE_ISA
-#undef TGE_ISA_LEVEL
-#undef TGE_TARGET
-#endif
+#define TGE_KERNELS "attention_kernels.h"
+#include "each_isa.h"
 
 namespace tge {
 namespace attention {
@@ -63,15 +30,10 @@ struct Variant {
 // `most` keeps wider vectors out, for tests.
 Variant variant(int most) {
 #if defined(TGE_MORE_ISAS)
-  const bool has_avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool has_avx512 =
-      has_avx2 && __builtin_cpu_supports("avx512f") &&
-      __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (has_avx512 && most >= 2)
+  const int level = isa_level(most);
+  if (level == 2)
     return {avx512::forward, avx512::backward, avx512::floats};
-  if (has_avx2 && most >= 1)
+  if (level == 1)
     return {avx2::forward, avx2::backward, avx2::floats};
 #endif
   (void)most;

@@ -18,32 +18,8 @@
 #include "isa.h"
 #include "parallel.h"
 
-#define TGE_ISA portable
-#define TGE_ISA_LEVEL 0
-#define TGE_TARGET
-#include "dense_kernels.h"
-#undef TGE_ISA
-#undef TGE_ISA_LEVEL
-#undef TGE_TARGET
-
-#if defined(TGE_MORE_ISAS)
-#define TGE_ISA avx2
-#define TGE_ISA_LEVEL 1
-#define TGE_TARGET __attribute__((target("avx2,fma")))
-#include "dense_kernels.h"
-#undef TGE_ISA
-#undef TGE_ISA_LEVEL
-#undef TGE_TARGET
-
-#define TGE_ISA avx512
-#define TGE_ISA_LEVEL 2
-#define TGE_TARGET \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
-#include "dense_kernels.h"
-#undef TGE_ISA
-#undef TGE_ISA_LEVEL
-#undef TGE_TARGET
-#endif
+#define TGE_KERNELS "dense_kernels.h"
+#include "each_isa.h"
 
 namespace tge {
 namespace dense {
@@ -52,14 +28,9 @@ namespace {
 // `most` keeps wider vectors out, for tests.
 const Kernel* variant(int most) {
 #if defined(TGE_MORE_ISAS)
-  const bool has_avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool has_avx512 =
-      has_avx2 && __builtin_cpu_supports("avx512f") &&
-      __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (has_avx512 && most >= 2) return avx512::kernels();
-  if (has_avx2 && most >= 1) return avx2::kernels();
+  const int level = isa_level(most);
+  if (level == 2) return avx512::kernels();
+  if (level == 1) return avx2::kernels();
 #endif
   (void)most;
   return portable::kernels();

@@ -15,3 +15,18 @@
 #elif defined(__aarch64__) && defined(__GNUC__)
 #include <arm_neon.h>
 #endif
+
+#if defined(TGE_MORE_ISAS)
+// How wide vectors may be: 0 for what every machine has, 1 for AVX2, 2 for
+// AVX-512, but not more than `most`.
+inline int isa_level(int most) {
+  const bool has_avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool has_avx512 =
+      has_avx2 && __builtin_cpu_supports("avx512f") &&
+      __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const int level = has_avx512 ? 2 : has_avx2 ? 1 : 0;
+  return level < most ? level : most;
+}
+#endif

@@ -39,7 +39,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--sections', default=USUAL,
                         help='what to run, separated by commas, of '
                         + ', '.join(SECTIONS))
-    parser.add_argument('--minutes', type=float, default=9.,
+    parser.add_argument('--minutes', type=float, default=8.,
                         help='no further case starts after this long')
     parser.add_argument('--official', metavar='PATH', type=Path,
                         help='a clone of https://github.com/maxxxzdn/erwin')
