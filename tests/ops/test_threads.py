@@ -40,9 +40,54 @@ assert same(run(), first)
 '''
 
 
+# The child is the first to call a kernel.
+FIRST = r'''
+import os, torch, torch_geometric_erwin
+
+torch.set_num_threads(3)
+x = torch.randn(2000, 64)
+x @ x.t()  # starts torch's threads
+child = os.fork()
+if child == 0:
+    from torch_geometric_erwin.ops.dense import cpu
+    cpu.linear(torch.from_numpy(x.numpy().repeat(20, 0)), x[:64])
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+'''
+
+
 def test_fork():
     r"""Neither waits for threads that are not there, nor computes anything
     else.
     """
     done = subprocess.run([sys.executable, '-c', CODE], timeout=60)
+    assert done.returncode == 0
+
+
+def test_fork_before_the_first_call():
+    done = subprocess.run([sys.executable, '-c', FIRST], timeout=60)
+    assert done.returncode == 0
+
+
+def test_fork_before_the_import():
+    code = '''
+import multiprocessing, numpy, torch
+
+def work():
+    from torch_geometric_erwin.ops.dense import cpu
+    torch.set_num_threads(3)
+    # Not `torch.ones`, which would wait for torch's threads.
+    x = torch.from_numpy(numpy.ones((40_000, 64), "f4"))
+    cpu.linear(x, x[:64])
+
+torch.set_num_threads(3)
+x = torch.randn(2000, 64)
+x @ x.t()  # starts torch's threads
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start()
+process.join(50)
+assert process.exitcode == 0
+'''
+    done = subprocess.run([sys.executable, '-c', code], timeout=60)
     assert done.returncode == 0

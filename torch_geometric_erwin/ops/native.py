@@ -3,6 +3,7 @@ r"""Loads the compiled CPU kernels, where they were built."""
 import ctypes
 import functools
 import importlib.util
+import multiprocessing
 import os
 import shutil
 import warnings
@@ -34,7 +35,16 @@ def library() -> ctypes.CDLL | None:
             "slowly. Install a C++ compiler and reinstall the package to get "
             "them.", stacklevel=2)
         return None
-    return ctypes.CDLL(spec.origin)
+    lib = ctypes.CDLL(spec.origin)
+    if _forked or multiprocessing.parent_process() is not None:
+        lib.tge_leave_openmp()
+    return lib
+
+
+_forked: list[bool] = []  # not empty after a fork
+if hasattr(os, 'register_at_fork'):
+    # Before the kernels are loaded, which note a fork by themselves.
+    os.register_at_fork(after_in_child=lambda: _forked.append(True))
 
 
 def wanted() -> bool:
