@@ -40,7 +40,7 @@ class _Attention(Function):
                           *value.shape[1:], dtype=value.dtype,
                           device=value.device)
         with no_autocast(query):
-            for part, some in chunks(balls, query.size(1)):
+            for part, some in _chunks(balls, query.size(1)):
                 q, k, v = (reference.heads_first(some.split(x))
                            for x in (query, key, value))
                 alpha = reference.weights(q, k, some.split(pos), slope,
@@ -60,7 +60,7 @@ class _Attention(Function):
         if torch.is_grad_enabled():  # a graph is wanted: all at once
             parts = [balls]
         else:
-            parts = [some for _, some in chunks(balls, heads)]
+            parts = [some for _, some in _chunks(balls, heads)]
         return *gradients(tensors, balls, parts, ctx.bias, grad,
                           moving), None, None
 
@@ -105,7 +105,7 @@ def _gradients(tensors: Sequence[Any], balls: Balls, bias: str | None,
     return [*(x.transpose(1, 2) for x in rows), dpos, dslope]
 
 
-def chunks(balls: Balls, heads: int) -> Iterator[tuple[slice, Balls]]:
+def _chunks(balls: Balls, heads: int) -> Iterator[tuple[slice, Balls]]:
     most = SCORES.get(balls.index.device.type, MOST_SCORES)
     step = max(most // (heads * balls.size**2), 1)
     for start in range(0, balls.index.numel() // balls.size, step):

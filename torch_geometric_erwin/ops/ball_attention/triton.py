@@ -156,7 +156,7 @@ def _backward(rows: Sequence[Tensor], found: Sequence[Tensor | None],
     d_query, d_key, d_value, d_pos, d_slope = found
     common |= {'lse': lse, 'delta': torch.empty_like(lse), 'd_pos': d_pos,
                'num_points': len(query),
-               'SPACE': power_of_two(common['DIM'])}
+               'SPACE': _power_of_two(common['DIM'])}
     _launch('backward', tiles, {
         **_rows(left=query, right=grad, left_other=key, right_other=value,
                 out=out, d_left=d_query, d_right=None),
@@ -192,7 +192,7 @@ def _common(query: Tensor, pos: Tensor, slope: Tensor | None, index: Tensor,
         'box': None if slope is None else box, 'DIM': pos.size(1),
         'SQUARED': bias == 'squared', 'heads': query.size(1),
         'scale': width**-0.5, 'E': width,
-        'WIDTH': max(power_of_two(width), 16), 'BALL': ball_size,
+        'WIDTH': max(_power_of_two(width), 16), 'BALL': ball_size,
         'PRECISION': PRECISION,
     }
 
@@ -231,5 +231,5 @@ def _dense(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def power_of_two(x: int) -> int:
+def _power_of_two(x: int) -> int:
     return 1 << (x - 1).bit_length()

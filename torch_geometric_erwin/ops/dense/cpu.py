@@ -5,6 +5,7 @@ other rows are, and all results have whatever the number of threads is.
 """
 
 import ctypes
+import functools
 
 import torch
 from torch import Tensor
@@ -35,7 +36,12 @@ class _Args(ctypes.Structure):
 def available() -> bool:
     r"""Whether there are kernels that are worth it on this machine."""
     lib = library()
-    return lib is not None and bool(lib.tge_has_fast_dense())
+    return lib is not None and _is_fast(lib)
+
+
+@functools.cache
+def _is_fast(lib: ctypes.CDLL) -> bool:
+    return bool(lib.tge_has_fast_dense())
 
 
 def serves(x: Tensor) -> bool:
