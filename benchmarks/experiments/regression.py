@@ -1,25 +1,17 @@
 import copy
-import math
-import time
-from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter
 from torchmetrics import MeanSquaredError, MetricCollection, R2Score
 
-from benchmarks.experiments.schedule import warmup_cosine
-from benchmarks.experiments.time_budget import TimeBudget
+from benchmarks.experiments.optimized import Optimized
 from torch_geometric_erwin.ops.distance import at_least_float
 
 
-class Regression(LightningModule):
+class Regression(Optimized):
     r"""Learns a vector for every point, such as a velocity or a force.
 
     Networks see and return numbers of order one: positions :math:`\mathbf{p}`
@@ -67,16 +59,9 @@ class Regression(LightningModule):
         warmup: float = 0.05,
         clip: float = 1.,
     ) -> None:
-        super().__init__()
-        expect(0. < lr < math.inf, 'lr', 'positive', lr)
-        expect(0. <= weight_decay < math.inf, 'weight_decay',
-               'at least zero', weight_decay)
-        expect(0. <= warmup <= 1., 'warmup', 'in [0, 1]', warmup)
-        expect(clip > 0., 'clip', 'positive', clip)
+        super().__init__(net, lr, weight_decay, warmup, clip)
         self.save_hyperparameters(ignore='net')
-        self.net = net
         self.conservative = conservative
-        self.clip = clip
         self.register_buffer('scale', torch.ones(()))
         self.register_buffer('length', torch.ones(()))
         self.metrics = torch.nn.ModuleDict({
@@ -85,7 +70,6 @@ class Regression(LightningModule):
                 'rmse': MeanSquaredError(squared=False),
             }, prefix=f'{stage}/') for stage in ('val', 'test')
         })
-        self._start = 0.
 
     def setup(self, stage: str) -> None:
         r"""Takes over the units of the data."""
@@ -162,54 +146,3 @@ class Regression(LightningModule):
         self.log(f'{stage}/loss', self.loss(pred, batch), sync_dist=True,
                  **kwargs)
         self.log_dict(metrics, **kwargs)  # type: ignore[arg-type]
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        self._start = time.perf_counter()
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch,
-                           batch_idx: int) -> None:
-        self.log('train/seconds', time.perf_counter() - self._start,
-                 batch_size=batch.num_nodes)
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        clip = self.clip if gradient_clip_val is None else gradient_clip_val
-        self.clip_gradients(optimizer, clip, gradient_clip_algorithm)
-
-    def configure_optimizers(self) -> Any:
-        params = [p for p in self.net.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {'params': [p for p in params if p.dim() > 1]},
-            {'params': [p for p in params if p.dim() < 2], 'weight_decay': 0.},
-        ]
-        optimizer = AdamW(groups, lr=self.hparams['lr'],
-                          weight_decay=self.hparams['weight_decay'])
-        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        if any(isinstance(c, TimeBudget) for c in callbacks):
-            return optimizer
-        schedule = LambdaLR(optimizer, partial(
-            rate, steps=self._num_steps(), warmup=self.hparams['warmup']))
-        return {'optimizer': optimizer,
-                'lr_scheduler': {'scheduler': schedule, 'interval': 'step'}}
-
-    def _num_steps(self) -> float:
-        steps = self.trainer.estimated_stepping_batches
-        if math.isinf(steps):
-            raise ValueError("Expected 'trainer.max_epochs' or "
-                             "'trainer.max_steps' to be given, or a "
-                             "'TimeBudget' (got none)")
-        return steps
-
-
-def rate(step: int, steps: float, warmup: float) -> float:
-    # In the middle of a step: neither the first nor the last is in vain.
-    return warmup_cosine((step + 0.5) / steps, warmup)
-
-
-def expect(holds: bool, name: str, what: str, value: float) -> None:
-    if not holds:
-        raise ValueError(f"Expected '{name}' to be {what} (got {value})")

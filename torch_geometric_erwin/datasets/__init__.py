@@ -1,10 +1,18 @@
-r"""Point clouds whose physics is long-ranged."""
+r"""Point clouds whose physics is long-ranged, and graphs whose answers lie
+many hops away.
+"""
 
 from torch_geometric_erwin.datasets.cosmology import Cosmology
 from torch_geometric_erwin.datasets.galaxy_mock import GalaxyMock
 from torch_geometric_erwin.datasets.halo_mock import HaloMock
 from torch_geometric_erwin.datasets.linear_theory import LinearTheory
 from torch_geometric_erwin.datasets.md_trajectory import MDTrajectory
+from torch_geometric_erwin.datasets.ring_transfer import RingTransfer
+from torch_geometric_erwin.datasets.sbm_clustering import SBMClustering
+from torch_geometric_erwin.datasets.tree_neighbors_match import (
+    TreeNeighborsMatch,
+)
 
 __all__ = ['Cosmology', 'GalaxyMock', 'HaloMock', 'LinearTheory',
-           'MDTrajectory']
+           'MDTrajectory', 'RingTransfer', 'SBMClustering',
+           'TreeNeighborsMatch']

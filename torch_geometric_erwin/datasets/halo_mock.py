@@ -1,22 +1,16 @@
-import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import astuple
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.data.dataset import _repr
+from torch_geometric.data import Data
 
 from torch_geometric_erwin.datasets import grid
 from torch_geometric_erwin.datasets.cosmology import Cosmology
+from torch_geometric_erwin.datasets.drawn import DrawnDataset, expect
 
-SPLITS = ('train', 'val', 'test')
 
-
-class HaloMock(InMemoryDataset):
+class HaloMock(DrawnDataset):
     r"""Halo-like tracers of a ΛCDM universe in periodic boxes, made on the
     fly, and their peculiar velocities: the cosmology task of the `"Erwin: A
     Tree-based Hierarchical Transformer for Large-scale Physical Systems"
@@ -95,10 +89,8 @@ class HaloMock(InMemoryDataset):
         pre_filter: Callable | None = None,
         force_reload: bool = False,
     ) -> None:
-        _check(split, num_clouds, num_halos, box_size, grid_size, smoothing,
+        _check(num_clouds, num_halos, box_size, grid_size, smoothing,
                redshift)
-        self.split = split
-        self.num_clouds = num_clouds
         self.num_halos = num_halos
         self.box_size = float(box_size)
         self.grid_size = grid_size
@@ -106,41 +98,16 @@ class HaloMock(InMemoryDataset):
         self.smoothing = float(smoothing)
         self.redshift = float(redshift)
         self.cosmology = Cosmology() if cosmology is None else cosmology
-        self.seed = seed
-        super().__init__(root, transform, pre_transform, pre_filter,
-                         force_reload=force_reload)
-        self.load(self.processed_paths[0])
+        super().__init__(root, split, num_clouds, seed, transform,
+                         pre_transform, pre_filter, force_reload)
 
-    @property
-    def raw_file_names(self) -> list[str]:
-        return []
-
-    @property
-    def processed_dir(self) -> str:
-        r"""Clouds made with other arguments have another place."""
-        facts = (self.num_halos, self.box_size, self.grid_size, self.bias,
-                 self.smoothing, self.redshift, *astuple(self.cosmology),
-                 self.seed, _repr(self.pre_transform), _repr(self.pre_filter))
-        digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
-        return os.path.join(self.root, 'processed', digest)
-
-    @property
-    def processed_file_names(self) -> str:
-        return f'{self.split}_{self.num_clouds}.pt'
-
-    def process(self) -> None:
-        clouds = [self.make(i) for i in range(self.num_clouds)]
-        if self.pre_filter is not None:
-            clouds = [data for data in clouds if self.pre_filter(data)]
-        if self.pre_transform is not None:
-            clouds = [self.pre_transform(data) for data in clouds]
-        self.save(clouds, self.processed_paths[0])
+    def facts(self) -> tuple:
+        return (self.num_halos, self.box_size, self.grid_size, self.bias,
+                self.smoothing, self.redshift, *astuple(self.cosmology))
 
     def make(self, i: int) -> Data:
         r"""Makes the :obj:`i`-th cloud of the split."""
-        words = [self.seed, SPLITS.index(self.split), i]
-        number = np.random.SeedSequence(words).generate_state(1, np.uint64)
-        rng = torch.Generator().manual_seed(int(number[0] >> np.uint64(1)))
+        rng = self.generator(i)
         density = self._linear_density(rng)
         start = self._choose_places(density, rng)
         displacement, velocity = self._move(density)
@@ -194,14 +161,8 @@ class HaloMock(InMemoryDataset):
                 f'box_size={self.box_size:g})')
 
 
-def _check(split: str, num_clouds: int, num_halos: int, box_size: float,
+def _check(num_clouds: int, num_halos: int, box_size: float,
            grid_size: int, smoothing: float, redshift: float) -> None:
-    def expect(holds: bool, name: str, what: str, value: Any) -> None:
-        if not holds:
-            raise ValueError(f"Expected '{name}' to be {what} "
-                             f"(got {value!r})")
-
-    expect(split in SPLITS, 'split', f'one of {SPLITS}', split)
     expect(num_clouds > 0, 'num_clouds', 'positive', num_clouds)
     expect(grid_size > 1 and grid_size % 2 == 0, 'grid_size',
            'positive and even', grid_size)

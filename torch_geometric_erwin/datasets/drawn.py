@@ -1,0 +1,92 @@
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.data.dataset import _repr
+
+SPLITS = ('train', 'val', 'test')
+
+
+class DrawnDataset(InMemoryDataset):
+    r"""A dataset that is drawn at random rather than downloaded. The first
+    graphs of a larger one are those of a smaller one, and splits share
+    nothing.
+
+    Derived classes set what :meth:`facts` returns and then call this
+    constructor.
+
+    Args:
+        root (str): Where to keep the graphs.
+        split (str): :obj:`"train"`, :obj:`"val"` or :obj:`"test"`.
+        num_graphs (int): Their number.
+        seed (int): Another one makes other graphs.
+        transform (callable, optional): Applied at every access.
+        pre_transform (callable, optional): Applied before graphs are kept.
+        pre_filter (callable, optional): Whether to keep a graph.
+        force_reload (bool, optional): Whether to make kept graphs again.
+    """
+    def __init__(
+        self,
+        root: str,
+        split: str,
+        num_graphs: int,
+        seed: int,
+        transform: Callable | None = None,
+        pre_transform: Callable | None = None,
+        pre_filter: Callable | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        expect(split in SPLITS, 'split', f'one of {SPLITS}', split)
+        self.split = split
+        self.num_graphs = num_graphs
+        self.seed = seed
+        super().__init__(root, transform, pre_transform, pre_filter,
+                         force_reload=force_reload)
+        self.load(self.processed_paths[0])
+
+    def facts(self) -> tuple:
+        r"""Returns what else decides over the graphs."""
+        raise NotImplementedError
+
+    def make(self, i: int) -> Data:
+        r"""Makes the :obj:`i`-th graph of the split."""
+        raise NotImplementedError
+
+    def generator(self, i: int) -> torch.Generator:
+        r"""Returns random numbers for the :obj:`i`-th graph alone."""
+        words = [self.seed, SPLITS.index(self.split), i]
+        number = np.random.SeedSequence(words).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(number[0] >> np.uint64(1)))
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        return []
+
+    @property
+    def processed_dir(self) -> str:
+        r"""Graphs made with other arguments have another place."""
+        facts = (*self.facts(), self.seed, _repr(self.pre_transform),
+                 _repr(self.pre_filter))
+        digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
+        return os.path.join(self.root, 'processed', digest)
+
+    @property
+    def processed_file_names(self) -> str:
+        return f'{self.split}_{self.num_graphs}.pt'
+
+    def process(self) -> None:
+        graphs = [self.make(i) for i in range(self.num_graphs)]
+        if self.pre_filter is not None:
+            graphs = [data for data in graphs if self.pre_filter(data)]
+        if self.pre_transform is not None:
+            graphs = [self.pre_transform(data) for data in graphs]
+        self.save(graphs, self.processed_paths[0])
+
+
+def expect(holds: bool, name: str, what: str, value: Any) -> None:
+    if not holds:
+        raise ValueError(f"Expected '{name}' to be {what} (got {value!r})")
