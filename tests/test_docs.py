@@ -16,7 +16,8 @@ PAGES = sorted(path for path in DOCS.rglob('*.rst')
                if '_build' not in path.parts)
 BLOCK = re.compile(r'^( *)\.\. code-block:: (\S+)\n'
                    r'((?:\n|\1   .*\n)*)', re.MULTILINE)
-PARTS = ['', '.nn', '.tree', '.transforms', '.datasets', '.visualization']
+PARTS = ['', '.nn', '.tree', '.transforms', '.datasets', '.visualization',
+         '.graphgym']
 
 
 def blocks(path: Path) -> list[str]:

@@ -12,10 +12,13 @@ import torch_geometric_erwin
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'torch_geometric_erwin'
-# Each part may import those before it; all others only `tree`.
+# Each part may import those before it; all others only `tree`, but for one
+# that brings layers and transforms to another library.
 LAYERS = ['ops', 'tree', 'nn']
+BRIDGES = {'graphgym': {'nn', 'transforms'}}
 OPTIONAL = ('torch_scatter', 'torch_cluster', 'ogb', 'scipy', 'sklearn',
-            'lightning', 'matplotlib', 'plotly', 'triton', 'MDAnalysis')
+            'lightning', 'matplotlib', 'plotly', 'triton', 'MDAnalysis',
+            'yacs')
 
 
 def imports(path: Path) -> set[str]:
@@ -35,10 +38,11 @@ def parts(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize('part', ['ops', 'tree', 'nn', 'transforms',
-                                  'datasets', 'visualization'])
+                                  'datasets', 'visualization', 'graphgym'])
 def test_dependencies_point_one_way(part):
     allowed = {part}
     allowed |= set(LAYERS[:LAYERS.index(part)]) if part in LAYERS else {'tree'}
+    allowed |= BRIDGES.get(part, set())
     for path in (PACKAGE / part).rglob('*.py'):
         assert parts(path) <= allowed, path
 
@@ -50,6 +54,20 @@ for name in {OPTIONAL!r}:
     sys.modules[name] = None
 import torch_geometric_erwin, torch_geometric_erwin.transforms
 import torch_geometric_erwin.datasets, torch_geometric_erwin.visualization
+'''
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_graphgym_tells_what_it_needs():
+    code = '''
+import sys
+sys.modules['yacs'] = None
+try:
+    import torch_geometric_erwin.graphgym
+except ImportError as error:
+    assert 'torch_geometric_erwin[graphgym]' in str(error)
+else:
+    raise AssertionError
 '''
     subprocess.run([sys.executable, '-c', code], check=True)
 
