@@ -20,8 +20,10 @@ class ExperimentCLI(LightningCLI):
     r"""Lightning's command line, with a folder for each run:
     :obj:`runs/NAME/version_0` and so on hold its configuration, logs and,
     under :obj:`checkpoints`, :obj:`last.ckpt` of the last epoch and
-    :obj:`best.ckpt` of the one with the best :obj:`val/r2`.
+    :obj:`best.ckpt` of the one with the best :attr:`monitor`.
     """
+    monitor = 'val/r2'
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument('--name', default='experiment',
                             help='The name of the folder of its runs.')
@@ -40,7 +42,8 @@ class ExperimentCLI(LightningCLI):
                 csv.save_dir, csv.name, csv.version)]
         if config.enable_checkpointing is not False:
             self.trainer_defaults['callbacks'] = checkpoints(
-                self._checkpoint_folder() or Path(csv.log_dir, 'checkpoints'))
+                self._checkpoint_folder() or Path(csv.log_dir, 'checkpoints'),
+                self.monitor)
         kwargs['plugins'] = [*(config.plugins or []), AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
@@ -57,10 +60,10 @@ class ExperimentCLI(LightningCLI):
         return Path(path).parent
 
 
-def checkpoints(folder: Path) -> list[Callback]:
+def checkpoints(folder: Path, monitor: str) -> list[Callback]:
     # `save_last=True` would leave the last epoch out unless it is the best.
     return [
-        ModelCheckpoint(folder, 'best', monitor='val/r2', mode='max',
+        ModelCheckpoint(folder, 'best', monitor=monitor, mode='max',
                         enable_version_counter=False),
         ModelCheckpoint(folder, 'last', save_on_train_epoch_end=True,
                         enable_version_counter=False),

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 
-from benchmarks.experiments.regression import Regression, rate
+from benchmarks.experiments.optimized import rate
+from benchmarks.experiments.regression import Regression
 from tests.benchmarks.tiny import TinyClouds, TinyNet, to_double
 
 

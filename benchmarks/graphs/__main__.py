@@ -1,0 +1,4 @@
+from benchmarks.graphs.cli import main
+
+if __name__ == '__main__':
+    main()
