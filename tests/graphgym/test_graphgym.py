@@ -313,7 +313,7 @@ def test_inference_mode_and_single_graphs():
 def test_errors():
     layer, batch = make_layer('erwin_conv'), make_batch()
     batch.pos = None
-    with pytest.raises(ValueError, match='AddLaplacianEigenvectorPE'):
+    with pytest.raises(ValueError, match='AddLaplacianPos'):
         layer(batch)
     with pytest.raises(ValueError, match='in 3 dimensions'):
         layer(make_batch(dim=2))

@@ -1,30 +1,18 @@
-r"""Positions of nodes that have none: this is where to change them."""
+r"""Where nodes have their positions from."""
 
 from collections.abc import Callable
 from typing import Any
 
-from torch_geometric.transforms import (
-    AddLaplacianEigenvectorPE,
-    AddRandomWalkPE,
-    BaseTransform,
-)
+from torch_geometric.transforms import BaseTransform
 
-
-def laplacian(dim: int) -> BaseTransform:
-    return AddLaplacianEigenvectorPE(dim, attr_name='pos', is_undirected=True)
-
-
-def random_walk(dim: int) -> BaseTransform:
-    return AddRandomWalkPE(dim, attr_name='pos')
-
+from torch_geometric_erwin.transforms import AddLaplacianPos, AddRandomWalkPos
 
 POSITIONS: dict[str, Callable[[int], BaseTransform]] = {
-    'laplacian': laplacian,
-    'random_walk': random_walk,
+    'laplacian': AddLaplacianPos,
+    'random_walk': AddRandomWalkPos,
 }
-HINT = ("add some to the dataset, by PyG's transforms "
-        "\"AddLaplacianEigenvectorPE(k, attr_name='pos')\" or "
-        "\"AddRandomWalkPE(walk_length, attr_name='pos')\", or by "
+HINT = ("add some to the dataset, by the transforms 'AddLaplacianPos' or "
+        "'AddRandomWalkPos' of 'torch_geometric_erwin.transforms', or by "
         "'dataset.format: Erwin' with 'erwin.pos' one of "
         + ', '.join(map(repr, POSITIONS)))
 

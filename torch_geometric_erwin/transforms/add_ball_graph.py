@@ -41,6 +41,8 @@ class AddBallGraph(BaseTransform):
         node_types (list[str], optional): For a
             :class:`~torch_geometric.data.HeteroData`, the node types to
             connect. (default: all that have positions)
+        attr (str, optional): The name of the attribute that holds the
+            positions. (default: :obj:`"pos"`)
     """
     def __init__(
         self,
@@ -51,6 +53,7 @@ class AddBallGraph(BaseTransform):
         flow: str = 'source_to_target',
         box: Tensor | Sequence[float] | float | str | None = None,
         node_types: Sequence[str] | None = None,
+        attr: str = 'pos',
     ) -> None:
         if (k is None) == (r is None):
             raise ValueError(f"Expected either 'k' or 'r' to be given "
@@ -62,9 +65,10 @@ class AddBallGraph(BaseTransform):
         self.flow = flow
         self.box = box
         self.node_types = node_types
+        self.attr = attr
 
     def forward(self, data: Data | HeteroData) -> Data | HeteroData:
-        for store in stores_with_pos(data, self.node_types):
+        for store in stores_with_pos(data, self.node_types, self.attr):
             edges = self._connect(store, find_box(store, data, self.box))
             if isinstance(data, HeteroData):
                 name = store._key
@@ -77,15 +81,17 @@ class AddBallGraph(BaseTransform):
     def _connect(self, store: Any, box: Any) -> Tensor:
         batch = store.batch if 'batch' in store else None
         size = len(store.ptr) - 1 if 'ptr' in store else None
+        pos = store[self.attr]
         if self.k is not None:
-            return knn_graph(store.pos, self.k, batch, self.loop, self.flow,
+            return knn_graph(pos, self.k, batch, self.loop, self.flow,
                              batch_size=size, box=box)
         assert self.r is not None
-        return radius_graph(store.pos, self.r, batch, self.loop,
+        return radius_graph(pos, self.r, batch, self.loop,
                             self.max_num_neighbors, self.flow,
                             batch_size=size, box=box)
 
     def __repr__(self) -> str:
         return describe(self, {}, {
             'k': None, 'r': None, 'loop': False, 'max_num_neighbors': None,
-            'flow': 'source_to_target', 'box': None, 'node_types': None})
+            'flow': 'source_to_target', 'box': None, 'node_types': None,
+            'attr': 'pos'})

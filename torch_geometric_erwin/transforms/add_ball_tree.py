@@ -14,6 +14,8 @@ from torch_geometric_erwin.tree import BallTree
 class AddBallTree(BaseTransform):
     r"""Builds the ball tree of the points :obj:`data.pos` and stores it in
     :obj:`data` as plain tensors (functional name: :obj:`add_ball_tree`).
+    Graphs without positions get some from :class:`AddLaplacianPos` or
+    :class:`AddRandomWalkPos`.
 
     As the transform of a dataset it runs once per cloud, in the workers of a
     data loader; :meth:`torch_geometric_erwin.BallTree.from_data` reads the
@@ -37,6 +39,8 @@ class AddBallTree(BaseTransform):
         node_types (list[str], optional): For a
             :class:`~torch_geometric.data.HeteroData`, the node types to
             build a tree for. (default: all that have positions)
+        attr (str, optional): The name of the attribute that holds the
+            positions; the tree remembers it. (default: :obj:`"pos"`)
     """
     def __init__(
         self,
@@ -46,6 +50,7 @@ class AddBallTree(BaseTransform):
         completion: str = 'balanced',
         box: Tensor | Sequence[float] | float | str | None = None,
         node_types: Sequence[str] | None = None,
+        attr: str = 'pos',
     ) -> None:
         self.ball_size = ball_size
         self.strides = tuple(strides)
@@ -53,11 +58,12 @@ class AddBallTree(BaseTransform):
         self.completion = completion
         self.box = box
         self.node_types = node_types
+        self.attr = attr
 
     def forward(self, data: Data | HeteroData) -> Data | HeteroData:
-        for store in stores_with_pos(data, self.node_types):
+        for store in stores_with_pos(data, self.node_types, self.attr):
             tree = BallTree.build(
-                store.pos,
+                store[self.attr],
                 store.batch if 'batch' in store else None,
                 ptr=store.ptr if 'ptr' in store else None,
                 ball_size=self.ball_size,
@@ -66,12 +72,12 @@ class AddBallTree(BaseTransform):
                 completion=self.completion,
                 box=find_box(store, data, self.box),
             )
-            tree.to_data(store)
+            tree.to_data(store, self.attr)
         return data
 
     def __repr__(self) -> str:
         options = {'strides': (), 'completion': 'balanced', 'box': None,
-                   'node_types': None}
+                   'node_types': None, 'attr': 'pos'}
         return describe(self, {
             'ball_size': self.ball_size, 'rotations': self.rotations}, options)
 
@@ -92,6 +98,7 @@ def describe(transform: BaseTransform, shown: dict[str, Any],
 def stores_with_pos(
     data: Data | HeteroData,
     node_types: Sequence[str] | None,
+    attr: str = 'pos',
 ) -> list[Any]:
     r"""Returns the parts of :obj:`data` that have positions.
 
@@ -103,10 +110,12 @@ def stores_with_pos(
     elif node_types is not None:
         stores = [data[node_type] for node_type in node_types]
     else:
-        stores = [store for store in data.node_stores if 'pos' in store]
-    if not stores or any(store.get('pos') is None if isinstance(
-            data, HeteroData) else store.pos is None for store in stores):
-        raise ValueError("Expected 'data' to have positions 'pos' (got none)")
+        stores = [store for store in data.node_stores if attr in store]
+    if not stores or any(attr not in store or store[attr] is None
+                         for store in stores):
+        raise ValueError(f"Expected 'data' to have positions {attr!r} (got no "
+                         f"attribute of that name: 'AddLaplacianPos' and "
+                         f"'AddRandomWalkPos' give positions to graphs)")
     return stores
 
 

@@ -154,7 +154,8 @@ class BallTree:
     def from_data(data: Any) -> 'BallTree':
         r"""Reads the tree that
         :class:`~torch_geometric_erwin.transforms.AddBallTree` or
-        :meth:`to_data` wrote, and connects it to :obj:`data.pos`.
+        :meth:`to_data` wrote, and connects it to :obj:`data.pos`, or
+        to the attribute that it was written with.
 
         Args:
             data: A :class:`~torch_geometric.data.Data`, a
@@ -167,7 +168,7 @@ class BallTree:
         from torch_geometric_erwin.tree.storage import read_tree
         return read_tree(data)
 
-    def to_data(self, data: Any) -> Any:
+    def to_data(self, data: Any, attr: str = 'pos') -> Any:
         r"""Writes the tree to :obj:`data` as plain tensors, which survive
         batching, slicing, workers and files; returns :obj:`data`.
 
@@ -175,13 +176,15 @@ class BallTree:
             data: A :class:`~torch_geometric.data.Data`, a
                 :class:`~torch_geometric.data.Batch`, or a node store of a
                 :class:`~torch_geometric.data.HeteroData`.
+            attr: The name of the attribute of :obj:`data` that holds, or will
+                hold, the positions.
 
         Raises:
             ValueError: If the clouds' points do not follow one another, or
                 the tree has other points than :obj:`data`.
         """
         from torch_geometric_erwin.tree.storage import write_tree
-        return write_tree(self, data)
+        return write_tree(self, data, attr)
 
     @staticmethod
     def from_permutation(

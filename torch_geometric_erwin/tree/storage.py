@@ -10,7 +10,9 @@ concatenate and cut it along the first dimension without adding anything:
   minus the point before it;
 - :obj:`ball_tree_{level}_by_{stride}`, shape :math:`(\text{points})`: which
   group of :obj:`stride` slots of the level before each point stands for;
-- :obj:`ball_tree_box`, shape :math:`(B, D)`: the periodic cells.
+- :obj:`ball_tree_box`, shape :math:`(B, D)`: the periodic cells;
+- :obj:`ball_tree_at_{attr}`, shape :math:`(B)`: zeros. Its name tells which
+  attribute holds the positions, where that is not :obj:`pos`.
 """
 
 import re
@@ -25,12 +27,13 @@ from torch_geometric_erwin.tree.build import wrap
 
 SIZES = 'ball_tree_sizes'
 BOX = 'ball_tree_box'
+AT = 'ball_tree_at_'
 PATTERN = re.compile(r'ball_tree_(\d+)_(by_)?(\d+)')
 
 
-def write_tree(tree: BallTree, data: Any) -> Any:
+def write_tree(tree: BallTree, data: Any, attr: str = 'pos') -> Any:
     r"""See :meth:`BallTree.to_data`."""
-    pos = getattr(data, 'pos', None)
+    pos = data.get(attr)
     if pos is not None and pos.size(0) != tree.num_points:
         raise ValueError(f"Expected 'data' to have the tree's "
                          f"{tree.num_points} points (got {pos.size(0)})")
@@ -46,7 +49,11 @@ def write_tree(tree: BallTree, data: Any) -> Any:
                          "the tree (got clouds whose points do not follow "
                          "one another)")
     remove_tree(data)
-    for key, (value, rows) in _tensors(tree).items():
+    tensors = _tensors(tree)
+    if attr != 'pos':
+        ones = torch.ones_like(tree.ptr[1:])
+        tensors[AT + attr] = (torch.zeros_like(ones), ones)
+    for key, (value, rows) in tensors.items():
         data[key] = value
         _note_slices(data, key, rows)
     return data
@@ -55,8 +62,20 @@ def write_tree(tree: BallTree, data: Any) -> Any:
 def remove_tree(data: Any) -> None:
     r"""Deletes a tree that :obj:`data` holds."""
     for key in list(data.keys()):
-        if key in (SIZES, BOX) or PATTERN.fullmatch(key):
+        if key in (SIZES, BOX) or key.startswith(AT) or (
+                PATTERN.fullmatch(key)):
             del data[key]
+
+
+def _positions(data: Any) -> Tensor:
+    r"""Returns the positions that the tree was built of."""
+    names = [key.removeprefix(AT) for key in data.keys()  # noqa: SIM118
+             if key.startswith(AT)]
+    name = names[0] if names else 'pos'
+    if name not in data or data[name] is None:
+        raise ValueError(f"Expected 'data' to have the positions {name!r} "
+                         f"that its ball tree was built for (got none)")
+    return data[name]
 
 
 def _tensors(tree: BallTree) -> dict[str, tuple[Tensor, Tensor]]:
@@ -136,7 +155,7 @@ def read_tree(data: Any) -> BallTree:
         raise ValueError("Expected 'data' to hold a ball tree (got none: "
                          "use the 'AddBallTree' transform, or "
                          "'BallTree.build')")
-    pos = data.pos
+    pos = _positions(data)
     sizes = data[SIZES]
     indices, groups = _parse(data)
     ptrs = torch.cat([sizes.new_zeros(1, sizes.size(1)),
