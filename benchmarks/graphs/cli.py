@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
 from benchmarks.experiments.cli import DEFAULTS, ExperimentCLI
@@ -25,9 +26,11 @@ class GraphCLI(ExperimentCLI):
     monitor = 'val/score'
 
     def after_fit(self) -> None:
-        if self.trainer.checkpoint_callback is not None:
+        best = self.trainer.checkpoint_callback
+        if isinstance(best, ModelCheckpoint):
             self.trainer.test(self.model, datamodule=self.datamodule,
-                              ckpt_path='best', weights_only=True)
+                              ckpt_path=best.best_model_path,
+                              weights_only=True)
 
 
 def main(args: Sequence[str] | None = None, run: bool = True) -> GraphCLI:

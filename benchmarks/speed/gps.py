@@ -1,5 +1,6 @@
 r"""A GPS layer with attention in balls against PyG's, which attends to all."""
 
+import resource
 import sys
 from pathlib import Path
 from statistics import median
@@ -25,7 +26,10 @@ from benchmarks.speed.timing import Contender, fit_exponent, timed
 from torch_geometric_erwin import BallTree, ErwinGPSConv, knn_graph
 
 CHANNELS, HEADS, K = 64, 4, 8
+NAMES = {'ours': 'ErwinGPSConv', 'multihead': 'GPSConv',
+         'performer': 'GPSConv, performer'}
 LONG = 20.  # seconds from which on one step will do
+GB = 10**9
 
 
 def step(name: str, num_nodes: int) -> Contender:
@@ -39,7 +43,11 @@ def step(name: str, num_nodes: int) -> Contender:
         ours = ErwinGPSConv(CHANNELS, conv, HEADS)
         return lambda: ours(x, edge_index, BallTree.build(pos)).sum(
         ).backward()
-    theirs = GPSConv(CHANNELS, conv, HEADS)
+    kwargs = {}
+    if name == 'performer':  # 64 channels for each head, if not
+        kwargs['head_channels'] = CHANNELS // HEADS
+    theirs = GPSConv(CHANNELS, conv, HEADS, attn_type=name,
+                     attn_kwargs=kwargs)
     return lambda: theirs(x, edge_index).sum().backward()
 
 
@@ -79,6 +87,20 @@ def measure(name: str, num_nodes: int, seconds: float) -> None:
     print(median(found[1:] or found), extra)
 
 
+def try_memory(name: str, num_nodes: int, limit: int) -> None:
+    r"""Prints whether a step fits where no more memory is to be had."""
+    step(name, 100)()  # what everybody needs, and threads' stacks
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    try:
+        step(name, num_nodes)()
+    except (RuntimeError, MemoryError) as error:
+        if 'alloc' not in str(error) and not isinstance(error, MemoryError):
+            raise
+        print(0)
+    else:
+        print(1)
+
+
 def in_process(name: str, num_nodes: int, seconds: float,
                threads: int) -> tuple[float, int]:
     found, extra = apart('benchmarks.speed.gps', threads, 'measure', name,
@@ -86,9 +108,43 @@ def in_process(name: str, num_nodes: int, seconds: float,
     return float(found), int(extra)
 
 
+def fits(name: str, num_nodes: int, limit: int, threads: int) -> bool:
+    return apart('benchmarks.speed.gps', threads, 'try_memory', name,
+                 num_nodes, limit).strip() == '1'
+
+
+def largest(name: str, limit: int, threads: int, tolerance: float = 0.1,
+            start: int = 100_000) -> int:
+    r"""Returns how many nodes fit in memory, found by trying."""
+    low, high = 0, start
+    while fits(name, high, limit, threads):
+        low, high = high, 2 * high
+    while high - low > tolerance * high:
+        middle = (low + high) // 2
+        low, high = ((middle, high) if fits(name, middle, limit, threads)
+                     else (low, middle))
+    return low
+
+
+def show(seconds: float | None, extra: int | None) -> tuple[str, str]:
+    if seconds is None or extra is None:
+        return 'not run', ''
+    return milliseconds(seconds), f'{extra / 1e6:,.0f} MB'
+
+
+def growth(found: dict[int, tuple[float, int]], which: int) -> str:
+    large = [n for n in found if n >= 10_000]
+    if len(large) < 2:
+        return ''
+    return f'{fit_exponent(large, [found[n][which] for n in large]):.2f}'
+
+
 def main(
-    sizes: tuple[int, ...] = (1_000, 3_000, 10_000, 30_000, 100_000),
+    sizes: tuple[int, ...] = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000,
+                              1_000_000),
     seconds: float = 5.,
+    longest: float = 200.,
+    memory: float = 2.,
     threads: int = 2,
     out: Path | None = None,
 ) -> None:
@@ -97,6 +153,9 @@ def main(
     Args:
         sizes: Numbers of nodes.
         seconds: For how long to repeat a step.
+        longest: A step that should take longer, by those before, is not run.
+        memory: Where memory is limited, in GB, how many nodes fit; zero
+            leaves that out.
         threads: Number of threads.
         out: Where to write the table, as markdown.
     """
@@ -104,35 +163,89 @@ def main(
                                   'torch-geometric-erwin']),
              f'threads: {threading(threads)}']
     check()
-    table = Table(
-        'GPS layers: forward and backward',
-        ['nodes', 'ErwinGPSConv', 'GPSConv', 'ratio', 'memory', 'GPSConv'],
-        f'{CHANNELS} channels, {HEADS} heads, GCNConv on {K} nearest '
-        'neighbours, one cloud, float32. Ours includes building the tree '
-        '(balls of 128).')
-    rows = {}
+    found: dict[str, dict[int, tuple[float, int]]] = {
+        name: {} for name in NAMES}
     for n in sizes:
-        rows[n] = [in_process(name, n, seconds, threads)
-                   for name in ('ours', 'GPSConv')]
-        (a, x), (b, y) = rows[n]
-        table.rows.append([f'{n:,}', milliseconds(a), milliseconds(b),
-                           times(b / a), f'{x / 1e6:,.0f} MB',
-                           f'{y / 1e6:,.0f} MB'])
-    large = [n for n in sizes if n >= 10_000]
-    betas = [fit_exponent(large, [rows[n][i][0] for n in large])
-             for i in range(2)]
-    table.rows.append(['β of t ∝ n^β, from 10,000',
-                       *(f'{beta:.2f}' for beta in betas), '', '', ''])
+        for name, rows in found.items():
+            if expected(rows, n) <= longest:
+                rows[n] = in_process(name, n, seconds, threads)
+    tables = [make_table(sizes, found)]
+    if memory > 0:
+        tables.append(make_memory_table(found, memory, longest, threads))
     console = Console()
     console.print('\n'.join(facts))
-    table.print(console)
+    for table in tables:
+        table.print(console)
     if out is not None:
-        write(out, 'GPS layers', facts, [table],
+        write(out, 'GPS layers', facts, tables,
               command('benchmarks.speed.gps'))
 
 
+def expected(rows: dict[int, tuple[float, int]], num_nodes: int) -> float:
+    r"""Returns how long a step will take, going by its growth so far."""
+    if len(rows) < 2:
+        return 0.
+    (m, (before, _)), (n, (last, _)) = list(rows.items())[-2:]
+    power = max(fit_exponent([m, n], [before, last]), 1.)
+    return last * (num_nodes / n)**power
+
+
+def make_table(sizes: tuple[int, ...],
+               found: dict[str, dict[int, tuple[float, int]]]) -> Table:
+    table = Table(
+        'GPS layers: forward and backward',
+        ['nodes', *NAMES.values(), 'ratio', 'ratio, performer', 'memory',
+         *list(NAMES.values())[1:]],
+        f'{CHANNELS} channels, {HEADS} heads, GCNConv on {K} nearest '
+        'neighbours, one cloud, float32. Ours includes building the tree '
+        '(balls of 128). Steps that would take too long are not run.')
+    for n in sizes:
+        cells = {name: rows.get(n, (None, None))
+                 for name, rows in found.items()}
+        ours = cells['ours'][0]
+        shown = {name: show(*cell) for name, cell in cells.items()}
+        ratios = ['' if ours is None or cells[name][0] is None else
+                  times(cells[name][0] / ours)
+                  for name in ('multihead', 'performer')]
+        table.rows.append([f'{n:,}', *(shown[name][0] for name in NAMES),
+                           *ratios, *(shown[name][1] for name in NAMES)])
+    table.rows.append(['β of n^β, from 10,000',
+                       *(growth(rows, 0) for rows in found.values()), '', '',
+                       *(growth(rows, 1) for rows in found.values())])
+    return table
+
+
+def make_memory_table(found: dict[str, dict[int, tuple[float, int]]],
+                      memory: float, longest: float, threads: int) -> Table:
+    table = Table(
+        f'How many nodes fit in {memory:g} GB', ['layer', 'nodes', 'time'],
+        'The most for which forward and backward end without running out of '
+        'memory, to a tenth, in a process that may take no more. The time is '
+        'what the growth above gives for so many.')
+    for name, label in NAMES.items():
+        # Dense attention would take hours to find out.
+        rows = found[name]
+        per_node = max(extra / n for n, (_, extra) in rows.items()
+                       if n == max(rows))
+        estimate = int(memory * GB / per_node)
+        if expected(rows, estimate) > longest:
+            table.rows.append([label, f'about {estimate:,}, by the growth of '
+                               f'its memory',
+                               milliseconds(expected(rows, estimate))])
+            continue
+        most = largest(name, int(memory * GB), threads)
+        table.rows.append([label, f'{most:,}',
+                           milliseconds(expected(rows, most))])
+    return table
+
+
+COMMANDS = {
+    'measure': lambda name, n, seconds: measure(name, int(n), float(seconds)),
+    'try_memory': lambda name, n, limit: try_memory(name, int(n), int(limit)),
+}
+
 if __name__ == '__main__':
-    if sys.argv[1:2] == ['measure']:
-        measure(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    if sys.argv[1:] and sys.argv[1] in COMMANDS:
+        COMMANDS[sys.argv[1]](*sys.argv[2:])
     else:
         auto_cli(main, as_positional=False)

@@ -180,14 +180,12 @@ def closest(net: GraphNet, fill: Callable[[int], None]) -> int:
         fill(units * net.heads)
         return count(net)
 
-    high = 1
+    low, high = 2, 4  # in units of heads; performers take no fewer
     while size(high) < net.budget:
-        high *= 2
-    low = high // 2  # the answer is in between
+        low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = ((middle, high) if size(middle) < net.budget else
                      (low, middle))
-    if low == 0 or size(high) - net.budget < net.budget - size(low):
-        return high * net.heads
-    return low * net.heads
+    above, below = size(high) - net.budget, net.budget - size(low)
+    return (high if above < below else low) * net.heads

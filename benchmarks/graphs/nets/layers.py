@@ -71,13 +71,23 @@ class GPS(GraphNet):
 class ErwinGPS(GraphNet):
     r""":class:`~torch_geometric_erwin.ErwinGPSConv`: the layer of
     :class:`GIN` beside attention within balls, orientations in turn.
+
+    Args:
+        bias (str, optional): How distances enter attention. Those of places
+            in space should, those of positions made from the graph need not.
+            (default: :obj:`None`)
+        **kwargs (optional): Arguments of :class:`GraphNet`.
     """
     needs_tree = True
+
+    def __init__(self, bias: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.bias = bias
 
     def make_layer(self, i: int, sizes: Sizes) -> torch.nn.Module:
         return WithTree(ErwinGPSConv(
             sizes.channels, gin(sizes), sizes.heads, dim=sizes.dim,
-            partition=i, dropout=sizes.dropout))
+            partition=i, bias=self.bias, dropout=sizes.dropout))
 
 
 class Hybrid(GraphNet):
@@ -86,21 +96,25 @@ class Hybrid(GraphNet):
 
     Args:
         depth (int, optional): Number of blocks after each layer.
-            (default: :obj:`2`)
+            (default: :obj:`1`)
+        bias (str, optional): See :class:`ErwinGPS`. (default: :obj:`None`)
         **kwargs (optional): Arguments of :class:`GraphNet`.
     """
     needs_tree = True
 
-    def __init__(self, depth: int = 2, **kwargs: Any) -> None:
+    def __init__(self, depth: int = 1, bias: str | None = None,
+                 **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.depth = depth
+        self.bias = bias
 
     def make_layer(self, i: int, sizes: Sizes) -> torch.nn.Module:
         return InTurn(
             Local(GCNConv(sizes.channels, sizes.channels), sizes),
             ErwinConv(sizes.channels, sizes.channels, sizes.heads,
-                      dim=sizes.dim, depth=self.depth, mlp_ratio=2,
-                      dropout=sizes.dropout))
+                      dim=sizes.dim, depth=self.depth,
+                      partition=i * self.depth,
+                      mlp_ratio=2, bias=self.bias, dropout=sizes.dropout))
 
 
 def gin(sizes: Sizes) -> MessagePassing:

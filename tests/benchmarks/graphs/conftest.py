@@ -28,5 +28,5 @@ def has_ogb() -> bool:
 
 collect_ignore = [] if has_ogb() else [
     'test_conformers.py', 'test_fetch.py', 'test_ogb.py', 'test_molecules.py',
-    'test_pcqm4mv2.py',
+    'test_pcqm4mv2.py', 'test_cli.py',
 ]

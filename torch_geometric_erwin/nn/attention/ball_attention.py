@@ -120,6 +120,9 @@ class BallAttention(MessagePassing):
         for lin in (self.lin_pos, self.lin_qkv, self.lin_out):
             torch.nn.init.trunc_normal_(lin.weight, std=0.02)
             torch.nn.init.zeros_(lin.bias)
+        # With scores that vanish, narrow layers take long to learn what to
+        # look for: as in PyTorch's attention, these depend on the channels.
+        torch.nn.init.xavier_uniform_(self.lin_qkv.weight)
         if self.sigma is not None:
             mean = -1. if self.signed else 1.
             torch.nn.init.normal_(self.sigma, mean, 0.01)

@@ -32,6 +32,10 @@ class ErwinConv(torch.nn.Module):
         dim (int, optional): Number of dimensions of the positions.
             (default: :obj:`3`)
         depth (int, optional): Number of blocks. (default: :obj:`2`)
+        partition (int, optional): Which of the tree's orientations the first
+            block attends in; counted modulo their number. Give the layers of
+            a stack with an odd :obj:`depth` different ones.
+            (default: :obj:`0`)
         mlp_ratio (int, optional): Hidden size of the feed-forward networks,
             in units of :obj:`out_channels`. (default: :obj:`4`)
         bias (str, optional): How distances enter; see
@@ -61,6 +65,7 @@ class ErwinConv(torch.nn.Module):
         *,
         dim: int = 3,
         depth: int = 2,
+        partition: int = 0,
         mlp_ratio: int = 4,
         bias: str | None = 'distance',
         signed: bool = False,
@@ -79,6 +84,7 @@ class ErwinConv(torch.nn.Module):
         self.heads = heads
         self.dim = dim
         self.depth = depth
+        self.partition = partition
         self.ckpt_grad = ckpt_grad
 
         self.lin: Linear | None = None
@@ -114,10 +120,11 @@ class ErwinConv(torch.nn.Module):
             return self.forward(x[index], tree)[inverse]
         if self.lin is not None:
             x = self.lin(x)
-        turns = min(tree.num_orientations, self.depth)
-        offsets = [tree.offsets(i) for i in range(turns)]
-        for i, block in enumerate(self.blocks):
-            args = x, tree, i % turns, offsets[i % turns]
+        orientations = [(self.partition + i) % tree.num_orientations
+                        for i in range(self.depth)]
+        offsets = {i: tree.offsets(i) for i in set(orientations)}
+        for i, block in zip(orientations, self.blocks, strict=True):
+            args = x, tree, i, offsets[i]
             if self.ckpt_grad:
                 x = checkpoint(block, *args, use_reentrant=False)
             else:
