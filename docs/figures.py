@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import graph_figures
 import matplotlib as mpl
 import numpy as np
 import torch
@@ -288,7 +289,7 @@ def energy_and_force(conv: ErwinConv, x: Tensor,
 
 
 FIGURES = (splits, slots, orientations, levels, receptive_fields, attention,
-           periodic, jumps)
+           periodic, jumps, *graph_figures.FIGURES)
 
 
 def main(folder: Path = FOLDER) -> None:

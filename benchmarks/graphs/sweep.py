@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,6 @@ class Job:
     batch_size: int
     max_steps: int = -1
     max_epochs: int = -1
-    max_seconds: float = math.inf
     solved: float = math.inf
 
 
@@ -105,8 +103,7 @@ def train(job: Job) -> Result:
     learner, data = Learner(net, lr=job.lr), make_data(job)
     trainer = Trainer(
         accelerator='cpu', max_steps=job.max_steps, max_epochs=job.max_epochs,
-        max_time=limit(job.max_seconds), logger=False,
-        enable_checkpointing=False, enable_model_summary=False,
+        logger=False, enable_checkpointing=False, enable_model_summary=False,
         enable_progress_bar=False, **until(job.solved))
     start = time.perf_counter()
     trainer.fit(learner, datamodule=data)
@@ -125,10 +122,6 @@ def until(solved: float) -> dict[str, Any]:
             'num_sanity_val_steps': 0, 'callbacks': [EarlyStopping(
                 'val/score', mode='max', patience=10**9,
                 stopping_threshold=solved)]}
-
-
-def limit(seconds: float) -> timedelta | None:
-    return None if math.isinf(seconds) else timedelta(seconds=seconds)
 
 
 def train_all(jobs: Sequence[Job], processes: int,
@@ -233,6 +226,10 @@ def ring_transfer(
         f'over {len(seeds)} seeds.')], out, 'Ring transfer')
 
 
+def steps_of(numbers: Sequence[int]) -> str:
+    return ', '.join(f'{number:,}' for number in numbers)
+
+
 def tree_neighbors_match(
     depths: tuple[int, ...] = (2, 3, 4, 5, 6, 7),
     nets: tuple[str, ...] = tuple(NETS),
@@ -241,8 +238,7 @@ def tree_neighbors_match(
     ball_size: int = 128,
     lr: float = 2e-3,
     batch_size: int = 32,
-    max_steps: int = 1500,
-    max_seconds: float = 40.,
+    max_steps: tuple[int, ...] = (1500, 1500, 1500, 800, 400, 200),
     processes: int = 2,
     out: Path = Path('runs/graphs/tree_neighbors_match.md'),
 ) -> None:
@@ -257,22 +253,21 @@ def tree_neighbors_match(
         ball_size: Number of slots of a ball.
         lr: The highest learning rate.
         batch_size: Number of graphs in a batch.
-        max_steps: Number of training steps.
-        max_seconds: The longest time to train each.
+        max_steps: Number of training steps, for each depth.
         processes: How many networks to train at a time.
         out: Where to write the table, as markdown.
     """
     jobs = [Job('tree_neighbors_match', net, depth, seed, depth + 1, budget,
-                ball_size, lr, batch_size, max_steps,
-                max_seconds=max_seconds, solved=SOLVED)
-            for depth in depths for net in nets for seed in seeds]
+                ball_size, lr, batch_size, steps, solved=SOLVED)
+            for depth, steps in zip(depths, max_steps, strict=True)
+            for net in nets for seed in seeds]
     results = train_all(jobs, processes, Console())
     finish(results, [accuracy_table(
         results, 'depth', 'Tree-NeighborsMatch: accuracy in %',
-        f'A layer more than the tree is deep, {max_steps:,} steps of '
-        f'{batch_size} trees, {max_seconds:g} seconds or until all '
-        f'validation trees are right, balls of {ball_size}. Chance is '
-        f'100 / 2^depth. Mean ± standard deviation over {len(seeds)} seeds.')],
+        f'A layer more than the tree is deep, {steps_of(max_steps)} steps of '
+        f'{batch_size} trees or until all validation trees are right, balls '
+        f'of {ball_size}. Chance is 100 / 2^depth. Mean ± standard deviation '
+        f'over {len(seeds)} seeds.')],
         out, 'Tree-NeighborsMatch')
 
 

@@ -144,7 +144,7 @@ def main(
                               1_000_000),
     seconds: float = 5.,
     longest: float = 200.,
-    memory: float = 2.,
+    memory: float = 4.,
     threads: int = 2,
     out: Path | None = None,
 ) -> None:
@@ -157,7 +157,7 @@ def main(
         memory: Where memory is limited, in GB, how many nodes fit; zero
             leaves that out.
         threads: Number of threads.
-        out: Where to write the table, as markdown.
+        out: Where to write the tables, as markdown, and as CSV beside it.
     """
     facts = [machine(), versions(['torch', 'torch-geometric',
                                   'torch-geometric-erwin']),
@@ -179,6 +179,7 @@ def main(
     if out is not None:
         write(out, 'GPS layers', facts, tables,
               command('benchmarks.speed.gps'))
+        write_csv(out.with_suffix('.csv'), found)
 
 
 def expected(rows: dict[int, tuple[float, int]], num_nodes: int) -> float:
@@ -237,6 +238,15 @@ def make_memory_table(found: dict[str, dict[int, tuple[float, int]]],
         table.rows.append([label, f'{most:,}',
                            milliseconds(expected(rows, most))])
     return table
+
+
+def write_csv(path: Path,
+              found: dict[str, dict[int, tuple[float, int]]]) -> None:
+    lines = ['layer,nodes,seconds,bytes']
+    lines += [f'"{NAMES[name]}",{n},{seconds:.6f},{extra}'
+              for name, rows in found.items()
+              for n, (seconds, extra) in rows.items()]
+    path.write_text('\n'.join(lines) + '\n')
 
 
 COMMANDS = {

@@ -26,9 +26,15 @@ def forget_peak() -> None:
     Path('/proc/self/clear_refs').write_text('5')
 
 
-def apart(module: str, threads: int, *args: object) -> str:
-    r"""Runs a module in a process of its own; returns what it prints."""
+def apart(module: str, threads: int, *args: object,
+          seconds: float | None = None) -> str:
+    r"""Runs a module in a process of its own; returns what it prints, or
+    nothing if that takes too many seconds.
+    """
     line = [sys.executable, '-m', module, *map(str, args)]
     env = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
-    return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True,
-                          env=env).stdout
+    try:
+        return subprocess.run(line, check=True, stdout=subprocess.PIPE,
+                              text=True, env=env, timeout=seconds).stdout
+    except subprocess.TimeoutExpired:
+        return ''

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.speed import positions
 from benchmarks.speed.compare import compare
 from benchmarks.speed.gpu import check, check_attention
 from benchmarks.speed.gpu.context import Context
@@ -118,3 +119,43 @@ def test_model(tmp_path):
         assert f'\n## {title}\n' in text
     assert 'two clouds of 300 points' in text and "authors'" not in (
         text.split('## ')[1].splitlines()[2])
+
+
+def test_gps(tmp_path):
+    out = tmp_path / 'gps.md'
+    done = run('gps', '--sizes', '[100,200,10000]', '--seconds', '0.01',
+               '--longest', '0.5', '--memory', '0.6', '--threads', '1',
+               '--out', str(out))
+    assert done.returncode == 0, done.stderr
+    text = out.read_text()
+    for size in ('100', '200', '10,000'):
+        assert f'\n| {size} | ' in text
+    assert '\n## How many nodes fit in 0.6 GB\n' in text
+    rows = out.with_suffix('.csv').read_text().splitlines()
+    assert rows[0] == 'layer,nodes,seconds,bytes'
+    assert '"GPSConv, performer",100,' in '\n'.join(rows)
+
+
+def test_memory_limit():
+    r"""What does not fit is told from what fits."""
+    found = [run('gps', 'try_memory', 'ours', str(nodes), str(10**9)).stdout
+             for nodes in (1_000, 300_000)]
+    assert [text.strip() for text in found] == ['1', '0']
+
+
+def test_positions(tmp_path, monkeypatch):
+    out = tmp_path / 'positions.md'
+    done = run('positions', '--graphs', "['random tree']", '--transforms',
+               "['AddLaplacianPos(8)']", '--threads', '1', '--out', str(out))
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in out.read_text().splitlines()
+               if line.startswith('| random tree | 100,000 | 99,999 | '))
+    assert row.split(' | ')[3].endswith(' s')
+
+    def wrong(self, data):
+        data.pos = torch.randn(data.num_nodes, 8, dtype=torch.float64)
+        return data
+
+    monkeypatch.setattr(positions.AddLaplacianPos, 'forward', wrong)
+    with pytest.raises(RuntimeError, match='not eigenvectors'):
+        positions.check()

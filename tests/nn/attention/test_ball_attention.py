@@ -155,6 +155,17 @@ def test_repr_and_reset():
                             'lin_out.weight'}
 
 
+@pytest.mark.parametrize('channels', [8, 64, 256])
+def test_scores_do_not_vanish_at_first(channels):
+    r"""Narrow or wide, points prefer some to others from the start."""
+    torch.manual_seed(0)
+    x, heads = torch.randn(64, channels), 4
+    tree = BallTree.build(torch.rand(64, 3), ball_size=64)
+    attn = BallAttention(channels, heads, bias=None)
+    _, (_, alpha) = attn(x, tree, return_attention_weights=True)
+    assert 0.3 < alpha.log().std() < 1.5
+
+
 @pytest.mark.parametrize('kwargs, name', [
     ({'channels': 10, 'heads': 4}, 'heads'),
     ({'channels': 0}, 'channels'),

@@ -17,6 +17,19 @@ def test_orientations_take_turns():
     assert torch.allclose(conv(x, tree), out, atol=1e-6)
 
 
+@pytest.mark.parametrize('partition', [0, 1, 2, 4])
+@pytest.mark.parametrize('depth', [1, 2])
+def test_begins_with_any_orientation(partition, depth):
+    torch.manual_seed(0)
+    pos, batch = hard_batch()
+    tree = BallTree.build(pos, batch, ball_size=16, rotations=(0., 30., 60.))
+    conv = ErwinConv(8, 8, 2, depth=depth, partition=partition)
+    x = out = torch.randn(len(pos), 8)
+    for i, block in enumerate(conv.blocks):
+        out = block(out, tree, (partition + i) % 3)
+    assert torch.allclose(conv(x, tree), out, atol=1e-6)
+
+
 def test_rotation_crosses_the_borders_of_balls():
     pos, _ = hard_batch(sizes=[200])
     x = torch.randn(200, 8, requires_grad=True)

@@ -116,6 +116,15 @@ def test_autocast():
     assert (out - precise).abs().max() < 0.1 * precise.abs().max()
 
 
+def test_weights_begin_as_the_authors_do():
+    torch.manual_seed(0)
+    model = ErwinTransformer(4, [64, 128], depths=[2, 2], heads=[4, 4],
+                             ball_sizes=[16, 16], strides=(2, ))
+    for name, weight in model.named_parameters():
+        if name.endswith('weight') and weight.dim() == 2:
+            assert 0.015 < weight.std() < 0.025, name
+
+
 def test_features_of_several_clouds_at_once():
     r"""Reading the output as dense batches needs no more than `batch`."""
     model, (x, pos, batch) = unet().eval(), cloud()
