@@ -15,7 +15,7 @@ PACKAGE = ROOT / 'torch_geometric_erwin'
 # Each part may import those before it; all others only `tree`, but for one
 # that brings layers and transforms to another library.
 LAYERS = ['ops', 'tree', 'nn']
-BRIDGES = {'graphgym': {'nn', 'transforms'}}
+BRIDGES = {'graphgym': {'nn', 'transforms', 'datasets'}}
 OPTIONAL = ('torch_scatter', 'torch_cluster', 'ogb', 'scipy', 'sklearn',
             'lightning', 'matplotlib', 'plotly', 'triton', 'MDAnalysis',
             'yacs')

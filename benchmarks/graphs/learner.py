@@ -99,6 +99,8 @@ def loss_of(out: Tensor, y: Tensor, name: str) -> Tensor:
     if name == 'weighted_cross_entropy':
         return F.cross_entropy(out, y, rarity(y, out.size(1)))
     known = ~y.isnan()
+    if not known.any():
+        return 0. * out.sum()
     out, y = out[known], y[known].to(out.dtype)
     if name == 'binary_cross_entropy':
         return F.binary_cross_entropy_with_logits(out, y)

@@ -238,7 +238,7 @@ def tree_neighbors_match(
     ball_size: int = 128,
     lr: float = 2e-3,
     batch_size: int = 32,
-    max_steps: tuple[int, ...] = (1500, 1500, 1500, 800, 400, 200),
+    max_steps: tuple[int, ...] = (1500, 1500, 1500, 600, 300, 150),
     processes: int = 2,
     out: Path = Path('runs/graphs/tree_neighbors_match.md'),
 ) -> None:

@@ -30,6 +30,7 @@ NAMES = {'ours': 'ErwinGPSConv', 'multihead': 'GPSConv',
          'performer': 'GPSConv, performer'}
 LONG = 20.  # seconds from which on one step will do
 GB = 10**9
+INPUT = 4 * (CHANNELS + 3) + 16 * K  # bytes of features and edges of a node
 
 
 def step(name: str, num_nodes: int) -> Contender:
@@ -223,12 +224,13 @@ def make_memory_table(found: dict[str, dict[int, tuple[float, int]]],
         'The most for which forward and backward end without running out of '
         'memory, to a tenth, in a process that may take no more. The time is '
         'what the growth above gives for so many.')
+    base = int(apart('benchmarks.speed.gps', threads, 'base'))
     for name, label in NAMES.items():
         # Dense attention would take hours to find out.
         rows = found[name]
         per_node = max(extra / n for n, (_, extra) in rows.items()
                        if n == max(rows))
-        estimate = int(memory * GB / per_node)
+        estimate = max(int((memory * GB - base) / (per_node + INPUT)), 1)
         if expected(rows, estimate) > longest:
             table.rows.append([label, f'about {estimate:,}, by the growth of '
                                f'its memory',
@@ -249,7 +251,14 @@ def write_csv(path: Path,
     path.write_text('\n'.join(lines) + '\n')
 
 
+def base() -> None:
+    r"""Prints how much memory counts before there are nodes."""
+    step('multihead', 100)()
+    print(status('VmData'))
+
+
 COMMANDS = {
+    'base': base,
     'measure': lambda name, n, seconds: measure(name, int(n), float(seconds)),
     'try_memory': lambda name, n, limit: try_memory(name, int(n), int(limit)),
 }

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import torch
 from torch_geometric.loader import DataLoader
+from torch_geometric.transforms import AddRandomWalkPE
 from torch_geometric.utils import (
     contains_self_loops,
     degree,
@@ -172,3 +173,11 @@ def test_errors(tmp_path):
         TreeNeighborsMatch(root, depth=0)
     with pytest.raises(ValueError, match=r"'name'.*got 'cluster'"):
         SBMClustering(root, 'cluster')
+
+
+def test_graphs_are_kept_by_all_options_of_a_transform(tmp_path):
+    r"""Though PyG's transforms print without them."""
+    for dim in (2, 4):
+        dataset = RingTransfer(str(tmp_path), num_graphs=2,
+                               pre_transform=AddRandomWalkPE(dim, 'pos'))
+        assert dataset[0].pos.shape == (10, dim)

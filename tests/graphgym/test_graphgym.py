@@ -392,3 +392,36 @@ def test_own_dataset_of_positions(monkeypatch):
     config = LayerConfig(dim_in=2, dim_out=4)
     layer = register.layer_dict['gcn_erwin_conv'](replace(config, act='elu'))
     assert layer(batch).x.shape == (25, 4)
+
+
+def test_tree_follows_positions_and_options():
+    batch = make_batch()
+    first = ball_tree(batch, ball_size=8)
+    assert ball_tree(batch, ball_size=8) is first
+    assert ball_tree(batch, ball_size=16).ball_size == 16
+    batch.pos.copy_(torch.rand_like(batch.pos))
+    second = ball_tree(batch, ball_size=8)
+    assert torch.equal(second.partition().index,
+                       build(batch).partition().index)
+    assert not torch.equal(second.partition().index,
+                           first.partition().index)
+
+
+def test_tree_of_another_attribute():
+    batch = make_batch()
+    batch.place, batch.pos = batch.pos, None
+    transform = AddBallTree(ball_size=8, attr='place')
+    tree = ball_tree(transform(batch))
+    assert torch.equal(tree.pos, batch.place)
+
+
+def test_ogb_on_new_versions_of_torch(tmp_path):
+    r"""OGB reads and writes files that PyTorch refuses by default."""
+    pytest.importorskip('rdkit')
+    from tests.benchmarks.graphs.ogb_layouts import write_arxiv
+
+    write_arxiv(tmp_path / 'ogbn_arxiv')
+    cfg.erwin.pos, cfg.dataset.task = 'laplacian', 'node'
+    for _ in range(2):  # the second time from its own files
+        dataset = loader.load_erwin('Erwin', 'ogbn-arxiv', str(tmp_path))
+    assert dataset[0].pos.shape == (dataset[0].num_nodes, 3)

@@ -313,3 +313,26 @@ def test_errors(monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'scipy.sparse', None)
     with pytest.raises(ImportError, match=r'erwin\[graphs\]'):
         positions(graphs.path(2000))
+
+
+def test_batches_are_checked():
+    def place(edges, **kwargs):
+        data = Data(edge_index=torch.tensor(edges).view(2, -1), num_nodes=3,
+                    **kwargs)
+        return AddLaplacianPos(2)(data).pos
+
+    with pytest.raises(ValueError, match=r"'batch'.*3 nodes.*\[2\]"):
+        place([[0], [1]], batch=torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"'batch'.*got -1"):
+        place([[0], [1]], batch=torch.tensor([-1, -1, 0]))
+    with pytest.raises(ValueError, match='edges between graphs'):
+        place([[0], [2]], batch=torch.tensor([0, 0, 1]))
+    with pytest.raises(ValueError, match="'edge_index' to hold integers"):
+        place([[0.], [1.]])
+    with pytest.raises(ValueError, match="'dtype'.*int64"):
+        AddLaplacianPos(2, dtype=torch.long)
+    # Either tells which node belongs to which graph.
+    by_ptr = place([[0], [1]], ptr=torch.tensor([0, 2, 3]))
+    by_batch = place([[0], [1]], batch=torch.tensor([0, 0, 1]))
+    assert torch.equal(by_ptr, by_batch)
+    assert by_ptr[2].tolist() == [0, 0]

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.data.dataset import _repr
+
+from torch_geometric_erwin.datasets.fingerprint import tell
 
 SPLITS = ('train', 'val', 'test')
 
@@ -69,8 +70,8 @@ class DrawnDataset(InMemoryDataset):
     @property
     def processed_dir(self) -> str:
         r"""Graphs made with other arguments have another place."""
-        facts = (*self.facts(), self.seed, _repr(self.pre_transform),
-                 _repr(self.pre_filter))
+        facts = (*self.facts(), self.seed, tell(self.pre_transform),
+                 tell(self.pre_filter))
         digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
         return os.path.join(self.root, 'processed', digest)
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.data.dataset import _repr
+
+from torch_geometric_erwin.datasets.fingerprint import tell
 
 FILE, PACKAGE = 'gals_Mr19.ff', 'corrfunc-2.5.3.tar.gz'
 COMMAND = 'pip download --no-deps --no-binary Corrfunc Corrfunc==2.5.3'
@@ -90,7 +91,7 @@ class GalaxyMock(InMemoryDataset):
         r"""Another file or other arguments have another place."""
         status = os.stat(self.file)
         facts = (self.file, status.st_size, status.st_mtime_ns,
-                 _repr(self.pre_transform), _repr(self.pre_filter))
+                 tell(self.pre_transform), tell(self.pre_filter))
         digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
         return osp.join(self.root, 'processed', digest)
 

@@ -1,18 +1,15 @@
 import hashlib
-import io
 import json
 import os
 import os.path as osp
-import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.data.dataset import _repr
 
+from torch_geometric_erwin.datasets.fingerprint import tell
 from torch_geometric_erwin.datasets.md_reader import (
     find_frames,
     import_optional,
@@ -128,7 +125,7 @@ class MDTrajectory(InMemoryDataset):
         self.require = check_require(require)
         self.key = '-'.join([name or osp.basename(self.files[1]), digest([
             [fingerprint(path) for path in self.files], self.frames, select,
-            periodic, describe(pre_transform), describe(pre_filter)])])
+            periodic, tell(pre_transform), tell(pre_filter)])])
         super().__init__(root, transform, pre_transform, pre_filter,
                          force_reload=force_reload)
         with open(self.processed_paths[0]) as file:
@@ -233,24 +230,6 @@ def digest(values: Any) -> str:
 def fingerprint(path: str) -> tuple[str, int, int]:
     status = os.stat(path)
     return path, status.st_size, status.st_mtime_ns
-
-
-class Describer(pickle.Pickler):
-    # Tensors pickle to other bytes in every process.
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return torch.tensor, (value.tolist(), value.dtype)
-        return NotImplemented
-
-
-def describe(function: Callable | None) -> str | bytes:
-    # What a transform prints may not name all of its options.
-    buffer = io.BytesIO()
-    try:
-        Describer(buffer).dump(function)
-    except Exception:
-        return _repr(function)
-    return buffer.getvalue()
 
 
 def check_attributes(

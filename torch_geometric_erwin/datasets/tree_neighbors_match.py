@@ -20,7 +20,8 @@ class TreeNeighborsMatch(DrawnDataset):
     elsewhere. The root comes first, and edges point towards it, as in the
     authors' code. What it is to tell is in :obj:`y` of shape :math:`(N)`, from
     zero to :math:`2^r - 1`, of which only the root counts, :obj:`mask` of
-    shape :math:`(N)`. Chance is :math:`2^{-r}`.
+    shape :math:`(N)`. Chance is :math:`2^{-r}`. Which leaf has how many
+    neighbors is drawn, too, so that its place tells nothing.
 
     Args:
         root (str): Where to keep the graphs.

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from torch_geometric_erwin.graphgym.position import check_positions
 from torch_geometric_erwin.tree import BallTree
-from torch_geometric_erwin.tree.storage import SIZES
+from torch_geometric_erwin.tree.storage import SIZES, stored_positions
 
 
 class Source(NamedTuple):
@@ -23,9 +23,12 @@ class Source(NamedTuple):
     pos: Tensor
     batch: Tensor | None
     sizes: Tensor | None
+    version: int  # how often positions were written to
+    options: str
 
     def is_same(self, other: 'Source') -> bool:
-        return all(a is b for a, b in zip(self, other, strict=True))
+        return (all(a is b for a, b in zip(self[:3], other[:3], strict=True))
+                and self[3:] == other[3:])
 
 
 @dataclass(eq=False)
@@ -75,13 +78,26 @@ def ball_tree(batch: Any, **options: Any) -> BallTree:
 
 
 def forward_pass(batch: Any, options: dict[str, Any]) -> ForwardPass:
-    check_positions(batch, 'batch')
-    source = Source(batch.pos, batch.get('batch'), batch.get(SIZES))
+    pos = positions(batch)
+    stored = batch.get(SIZES)
+    version = 0 if pos.is_inference() else pos._version
+    source = Source(pos, batch.get('batch'), stored, version,
+                    '' if stored is not None else repr(options))
     found = _passes.get(batch)
     if found is None or not found.source.is_same(source):
         tree = _make_tree(batch, options)
         found = _passes[batch] = ForwardPass(tree, source)
     return found
+
+
+def positions(batch: Any) -> Tensor:
+    r"""Returns the positions of the tree that a mini-batch stores, or that is
+    to be built.
+    """
+    if SIZES in batch:
+        return stored_positions(batch)
+    check_positions(batch, 'batch')
+    return batch.pos
 
 
 def _make_tree(batch: Any, options: dict[str, Any]) -> BallTree:

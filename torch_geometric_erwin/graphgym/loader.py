@@ -10,6 +10,7 @@ from torch_geometric.graphgym.register import register_loader
 from torch_geometric.transforms import BaseTransform, Compose
 from torch_geometric.utils import index_to_mask
 
+from torch_geometric_erwin.datasets.ogb_guard import ogb_files, quiet_import
 from torch_geometric_erwin.graphgym.config import tree_options
 from torch_geometric_erwin.graphgym.position import position_transform
 from torch_geometric_erwin.transforms import AddBallTree
@@ -78,7 +79,8 @@ def _load(name: str, dataset_dir: str) -> InMemoryDataset:
                            num_channels=8, edge_dim=0, num_classes=4,
                            task='graph')
     if name.startswith('ogb'):
-        return load_ogb(name.replace('_', '-'), dataset_dir)
+        with quiet_import(), ogb_files():
+            return load_ogb(name.replace('_', '-'), dataset_dir)
     return load_pyg(name, dataset_dir)
 
 

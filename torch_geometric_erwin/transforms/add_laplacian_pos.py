@@ -94,6 +94,9 @@ class AddLaplacianPos(BaseTransform):
         if scaling not in ('commute', None):
             raise ValueError(f"Expected 'scaling' to be 'commute' or None "
                              f"(got {scaling!r})")
+        if not dtype.is_floating_point:
+            raise ValueError(f"Expected 'dtype' to be a floating-point type "
+                             f"(got {dtype})")
         self.dim = dim
         self.attr = attr
         self.scaling = scaling

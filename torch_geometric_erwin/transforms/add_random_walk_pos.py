@@ -87,6 +87,9 @@ class AddRandomWalkPos(BaseTransform):
         if walk_length is not None and walk_length < 1:
             raise ValueError(f"Expected 'walk_length' to be positive (got "
                              f"{walk_length})")
+        if not dtype.is_floating_point:
+            raise ValueError(f"Expected 'dtype' to be a floating-point type "
+                             f"(got {dtype})")
         self.dim = dim
         self.attr = attr
         self.landing = landing

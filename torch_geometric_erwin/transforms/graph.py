@@ -106,12 +106,31 @@ def read_graph(data: Any) -> Graph:
         raise ValueError(
             f"Expected 'edge_index' to name nodes in [0, {num_nodes}) (got "
             f"{int(edge_index.min())} to {int(edge_index.max())})")
-    batch = data.batch if 'batch' in data else None
-    batch = (torch.zeros(num_nodes, dtype=torch.long) if batch is None
-             else batch.cpu())
+    batch = _batch(data, edge_index, num_nodes)
     row, col, weight = _symmetrize(edge_index, weight, num_nodes)
     return Graph(row, col, weight, batch,
                  connected_components(row, col, num_nodes))
+
+
+def _batch(data: Any, edge_index: Tensor, num_nodes: int) -> Tensor:
+    batch = data.batch if 'batch' in data else None
+    if batch is None and data.get('ptr') is not None:
+        sizes = data.ptr.cpu().diff()
+        batch = torch.arange(len(sizes)).repeat_interleave(sizes)
+    if batch is None:
+        return torch.zeros(num_nodes, dtype=torch.long)
+    batch = batch.cpu().long()
+    if batch.shape != (num_nodes, ):
+        raise ValueError(f"Expected 'batch' to name the graph of each of "
+                         f"{num_nodes} nodes (got shape "
+                         f"{list(batch.shape)})")
+    if num_nodes and int(batch.min()) < 0:
+        raise ValueError(f"Expected 'batch' not to be negative (got "
+                         f"{int(batch.min())})")
+    if not torch.equal(batch[edge_index[0]], batch[edge_index[1]]):
+        raise ValueError("Expected 'edge_index' to connect nodes of the same "
+                         "graph (got edges between graphs of 'batch')")
+    return batch
 
 
 def _edge_index(data: Any) -> Tensor:
@@ -122,6 +141,9 @@ def _edge_index(data: Any) -> Tensor:
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise ValueError(f"Expected 'edge_index' to have shape [2, E] (got "
                          f"{list(edge_index.shape)})")
+    if edge_index.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"Expected 'edge_index' to hold integers (got "
+                         f"{edge_index.dtype})")
     return edge_index.detach().cpu().long()
 
 

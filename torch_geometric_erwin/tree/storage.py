@@ -67,7 +67,7 @@ def remove_tree(data: Any) -> None:
             del data[key]
 
 
-def _positions(data: Any) -> Tensor:
+def stored_positions(data: Any) -> Tensor:
     r"""Returns the positions that the tree was built of."""
     names = [key.removeprefix(AT) for key in data.keys()  # noqa: SIM118
              if key.startswith(AT)]
@@ -155,7 +155,7 @@ def read_tree(data: Any) -> BallTree:
         raise ValueError("Expected 'data' to hold a ball tree (got none: "
                          "use the 'AddBallTree' transform, or "
                          "'BallTree.build')")
-    pos = _positions(data)
+    pos = stored_positions(data)
     sizes = data[SIZES]
     indices, groups = _parse(data)
     ptrs = torch.cat([sizes.new_zeros(1, sizes.size(1)),

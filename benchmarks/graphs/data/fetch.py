@@ -6,7 +6,7 @@ import zipfile
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
-from benchmarks.graphs.data.ogb_guard import quiet_import
+from torch_geometric_erwin.datasets.ogb_guard import quiet_import
 
 with quiet_import():
     from ogb.utils.url import download_url, extract_zip

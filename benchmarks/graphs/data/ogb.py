@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
-from benchmarks.graphs.data.fingerprint import fingerprint
 from benchmarks.graphs.data.molecules import OFFLINE, write_ogb_molecules
 from benchmarks.graphs.data.ogb_datasets import (
     GraphProperties,
     NodeProperties,
     PCQM4Mv2,
 )
-from benchmarks.graphs.data.ogb_guard import ogb_files, quiet_import
 from benchmarks.graphs.data.ogb_source import (
     Pos,
     find_folder,
@@ -32,6 +30,8 @@ from benchmarks.graphs.data.ogb_tasks import (
 from benchmarks.graphs.data.pcqm4mv2 import PCQM_NAME, choose_splits
 from benchmarks.graphs.data.smiles import to_graph
 from benchmarks.graphs.data.task import Split, Task
+from torch_geometric_erwin.datasets.fingerprint import fingerprint
+from torch_geometric_erwin.datasets.ogb_guard import ogb_files, quiet_import
 
 with quiet_import():
     from ogb import graphproppred, nodeproppred
@@ -114,18 +114,21 @@ def load_ogb(
         graphs = split_graphs(name, dataset, transform)
     first = graphs['train'][0]
     metric, stored = info['eval metric'], dataset._data
+    atoms, bonds = ((get_atom_feature_dims(), get_bond_feature_dims())
+                    if name.startswith('ogbg-mol') or name == PCQM_NAME
+                    else (None, None))
     return Task(
         graphs=graphs,
         level='node' if name.startswith('ogbn-') else 'graph',
         loss=prepare.loss,
-        in_channels=channels(first.x, stored.x, get_atom_feature_dims()),
+        in_channels=channels(first.x, stored.x, atoms),
         out_channels=int(info['num classes' if prepare.loss == 'cross_entropy'
                               else 'num tasks']),
         metric=metric,
         maximize=metric not in ('mae', 'rmse'),
         evaluate=Score(make_evaluator(name, info, meta_dict is None), metric),
         edge_channels=None if first.edge_attr is None else channels(
-            first.edge_attr, stored.edge_attr, get_bond_feature_dims()),
+            first.edge_attr, stored.edge_attr, bonds),
     )
 
 

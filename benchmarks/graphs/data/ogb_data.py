@@ -23,6 +23,9 @@ class OGBData(Graphs):
         download (bool, optional): If set to :obj:`False`, does not fetch what
             is missing. (default: :obj:`True`)
         **kwargs (optional): Arguments of :class:`Graphs`.
+
+    Raises:
+        ValueError: If positions would come from two places.
     """
     def __init__(
         self,
@@ -34,6 +37,10 @@ class OGBData(Graphs):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if structures is not None and self.positions is not None:
+            raise ValueError(f"Expected either 'structures' or 'positions' to "
+                             f"be given (got {structures!r} and "
+                             f"{self.positions})")
         self.name = name
         self.root = root
         self.structures = structures

@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import Data
 
 from benchmarks.graphs.data.conformers import Structure
-from benchmarks.graphs.data.ogb_guard import quiet_import
+from torch_geometric_erwin.datasets.ogb_guard import quiet_import
 
 with quiet_import():
     from ogb.graphproppred import PygGraphPropPredDataset

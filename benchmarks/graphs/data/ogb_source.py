@@ -10,14 +10,15 @@ import torch
 from benchmarks.graphs.data.conformers import Conformers, Structure
 from benchmarks.graphs.data.fetch import Archive, keep, provide
 from benchmarks.graphs.data.molecules import OFFLINE
-from benchmarks.graphs.data.ogb_guard import quiet_import
 from benchmarks.graphs.data.ogb_tasks import LOSSES
 from benchmarks.graphs.data.pcqm4mv2 import (
     PCQM,
     PCQM_NAME,
     SDF_URL,
     DFTStructures,
+    choose_splits,
 )
+from torch_geometric_erwin.datasets.ogb_guard import quiet_import
 
 with quiet_import():
     from ogb import graphproppred, nodeproppred
@@ -78,4 +79,5 @@ def find_structures(pos: Pos | None, folder: str, root: str,
     sdf = osp.join(root, 'pcqm4m-v2-train.sdf')
     if not osp.isfile(sdf):  # nobody has unpacked it
         sdf = keep(SDF_URL, root, download)
-    return DFTStructures(smiles, split['train'], sdf, num_workers)
+    return DFTStructures(smiles, split['train'],
+                         choose_splits(split)['train'], sdf, num_workers)

@@ -7,7 +7,6 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torch_geometric.typing import OptTensor
 from torch_geometric.utils import scatter, to_undirected
 
 Loss = Literal['cross_entropy', 'binary_cross_entropy', 'l1']
@@ -111,18 +110,18 @@ class MaskedGraph(Sequence[Data]):
         return data if self.transform is None else self.transform(data)
 
 
-def channels(value: Tensor, stored: OptTensor,
-             sizes: list[int]) -> int | list[int]:
+def channels(value: Tensor, stored: Tensor,
+             sizes: list[int] | None) -> int | list[int]:
     r"""Returns the size of features, or, of integers, their numbers of
-    categories: those that OGB says of molecules, if these are as many.
+    categories.
 
     Args:
         value (torch.Tensor): The features of a graph.
-        stored (torch.Tensor, optional): Those of all.
-        sizes (list[int]): What OGB says.
+        stored (torch.Tensor): Those of all.
+        sizes (list[int], optional): What OGB says of those of molecules.
     """
     if value.is_floating_point():
         return value.size(1)
-    if value.size(1) == len(sizes) or stored is None:
+    if sizes is not None and value.size(1) == len(sizes):
         return sizes
     return (stored.max(dim=0).values + 1).tolist()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.graphs.data.ogb_guard import quiet_import
+from torch_geometric_erwin.datasets.ogb_guard import quiet_import
 
 with quiet_import():
     from ogb.io import DatasetSaver

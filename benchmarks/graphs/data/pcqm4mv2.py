@@ -46,17 +46,19 @@ def choose_splits(split: dict[str, Tensor],
 
 
 class DFTStructures:
-    r"""For each molecule of :obj:`train`, its structure from density
-    functional theory, and for each other, for which none is public, a
-    conformer of RDKit's. Neither is ever in memory as a whole.
+    r"""For each molecule to train on, its structure from density functional
+    theory, and for each other a conformer of RDKit's: also for those to
+    validate on, whose structures are public, so that these choose the network
+    by what it can do with conformers. One structure is read at a time.
 
     Atoms are matched: the file holds them in another order than SMILES,
     and perhaps hydrogens, which the graphs lack.
 
     Args:
         smiles (list[str]): All molecules of the dataset.
-        train (torch.Tensor): Indices of those that the file holds, in
+        known (torch.Tensor): Indices of those that the file holds, in
             ascending order.
+        train (torch.Tensor): Indices of those to train on.
         path (str): The file, SDF or a tar archive of one.
         num_workers (int, optional): Number of processes that make conformers.
             (default: :obj:`0`)
@@ -64,10 +66,12 @@ class DFTStructures:
     Raises:
         ValueError: If the file holds other molecules.
     """
-    def __init__(self, smiles: Sequence[str], train: Tensor, path: str,
-                 num_workers: int = 0) -> None:
+    def __init__(self, smiles: Sequence[str], known: Tensor, train: Tensor,
+                 path: str, num_workers: int = 0) -> None:
         self.smiles = smiles
-        self.train = torch.zeros(len(smiles), dtype=torch.bool)
+        self.known, self.train = torch.zeros(2, len(smiles),
+                                             dtype=torch.bool)
+        self.known[torch.as_tensor(known)] = True
         self.train[torch.as_tensor(train)] = True
         self.path = path
         self.num_workers = num_workers
@@ -78,11 +82,13 @@ class DFTStructures:
         with open_sdf(self.path) as file:
             mols = iter(Chem.ForwardSDMolSupplier(file, sanitize=False,
                                                   removeHs=False))
-            for i, known in enumerate(self.train.tolist()):
-                yield (self._read(i, mols) if known else next(conformers))
+            for i, (known, train) in enumerate(zip(
+                    self.known.tolist(), self.train.tolist(), strict=True)):
+                found = self._read(i, mols) if known else None
+                yield found if train and found else next(conformers)
             if next(mols, None) is not None:
                 raise ValueError(f"Expected '{self.path}' to hold "
-                                 f"{int(self.train.sum())} molecules (got "
+                                 f"{int(self.known.sum())} molecules (got "
                                  f"more)")
         next(conformers, None)  # warns of failures
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from rdkit import Chem, rdBase
 
-from benchmarks.graphs.data.ogb_guard import quiet_import
+from torch_geometric_erwin.datasets.ogb_guard import quiet_import
 
 with quiet_import():
     from ogb.utils.features import (

@@ -58,6 +58,7 @@ class GraphNet(torch.nn.Module):
         ValueError: If an argument is out of range.
     """
     needs_tree = False
+    takes_edges = True  # their features, that is
 
     def __init__(
         self,
@@ -96,7 +97,8 @@ class GraphNet(torch.nn.Module):
                 are none.
 
         Raises:
-            ValueError: If the network needs positions and there are none.
+            ValueError: If the network needs positions and there are none, or
+                if the smallest one is larger than its budget.
         """
         if self.needs_tree and dim == 0:
             raise ValueError(
@@ -107,9 +109,10 @@ class GraphNet(torch.nn.Module):
             return
 
         def fill(channels: int) -> None:
+            edges = self.takes_edges and task.edge_channels is not None
             self._fill(task, Sizes(channels, self.heads, dim,
-                                   None if task.edge_channels is None else
-                                   channels, self.dropout))
+                                   channels if edges else None,
+                                   self.dropout))
 
         fill(self.hidden_channels or closest(self, fill))
         self.built = True
@@ -117,7 +120,7 @@ class GraphNet(torch.nn.Module):
     def _fill(self, task: Task, sizes: Sizes) -> None:
         channels = sizes.channels
         self.encoder = encoder(task.in_channels, channels)
-        self.edge_encoder = (None if task.edge_channels is None else encoder(
+        self.edge_encoder = (None if sizes.edge_channels is None else encoder(
             task.edge_channels, channels))
         self.pos_encoder = (Linear(sizes.dim, channels) if sizes.dim else
                             None)
@@ -181,6 +184,10 @@ def closest(net: GraphNet, fill: Callable[[int], None]) -> int:
         return count(net)
 
     low, high = 2, 4  # in units of heads; performers take no fewer
+    if size(low) > net.budget:
+        raise ValueError(f"Expected 'budget' to suffice for "
+                         f"{low * net.heads} channels, which take "
+                         f"{count(net):,} parameters (got {net.budget:,})")
     while size(high) < net.budget:
         low, high = high, 2 * high
     while high - low > 1:

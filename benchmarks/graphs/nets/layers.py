@@ -23,6 +23,8 @@ class GCN(GraphNet):
     r"""Graph convolutions, :class:`~torch_geometric.nn.conv.GCNConv`, with
     skip connections and batch norm.
     """
+    takes_edges = False
+
     def make_layer(self, i: int, sizes: Sizes) -> torch.nn.Module:
         return Local(GCNConv(sizes.channels, sizes.channels), sizes)
 
@@ -101,6 +103,7 @@ class Hybrid(GraphNet):
         **kwargs (optional): Arguments of :class:`GraphNet`.
     """
     needs_tree = True
+    takes_edges = False
 
     def __init__(self, depth: int = 1, bias: str | None = None,
                  **kwargs: Any) -> None:

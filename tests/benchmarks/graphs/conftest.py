@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.graphs.data.ogb_guard import quiet_import
+from torch_geometric_erwin.datasets.ogb_guard import quiet_import
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import torch
 from benchmarks.graphs.cli import main
 from benchmarks.graphs.data import OGBData
 from benchmarks.graphs.nets import GAT, GCN, GIN, GPS, ErwinGPS, Hybrid
+from torch_geometric_erwin.transforms import AddLaplacianPos
 
 pytest.importorskip('rdkit')
 from tests.benchmarks.graphs.ogb_layouts import write_pcqm4mv2
@@ -46,7 +47,8 @@ def test_nets(net, run):
 @pytest.mark.parametrize('data', [
     path.stem for path in sorted((CONFIGS / 'data').glob('*.yaml'))])
 def test_data(data, run):
-    cli = run(None, 'hybrid', f'--data={CONFIGS}/data/{data}.yaml', run=False)
+    cli = run(None, 'hybrid', f'--data={CONFIGS}/data/{data}.yaml',
+              '--name=tried', run=False)
     assert (cli.datamodule.positions is None) == (data == 'pcqm4mv2')
     if isinstance(cli.datamodule, OGBData):
         assert data in cli.datamodule.name.replace('-', '')
@@ -90,7 +92,7 @@ def test_dft_structures(run, tmp_path):
     write_pcqm4mv2(root / 'pcqm4m-v2')
     write_sdf(root / 'pcqm4m-v2-train.sdf', SMILES[:6])
     cli = run('fit', 'erwin_gps', *QUICK,
-              f'--data={CONFIGS}/data/pcqm4mv2.yaml',
+              f'--data={CONFIGS}/data/pcqm4mv2.yaml', '--name=pcqm4mv2',
               f'--data.init_args.root={root}', '--trainer.max_epochs=1',
               '--trainer.log_every_n_steps=1')
     metrics = cli.trainer.callback_metrics
@@ -102,7 +104,18 @@ def test_dft_structures(run, tmp_path):
 def test_missing_data(run, tmp_path):
     with pytest.raises(FileNotFoundError, match=r'Fetch http.*hiv\.zip'):
         run('fit', 'gcn', *QUICK, f'--data={CONFIGS}/data/molhiv.yaml',
+            '--name=molhiv_gcn',
             f'--data.init_args.root={tmp_path}/ogb')
+
+
+def test_other_data_need_another_name(run):
+    with pytest.raises(ValueError, match="'--name' to be given"):
+        run('fit', 'gcn', f'--data={CONFIGS}/data/molhiv.yaml')
+
+
+def test_positions_from_two_places(run):
+    with pytest.raises(ValueError, match="either 'structures' or 'positions'"):
+        OGBData(structures='rdkit', positions=AddLaplacianPos(3))
 
 
 def test_seeds_of_other_commands(run):

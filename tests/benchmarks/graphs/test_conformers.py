@@ -7,9 +7,9 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom
 
 from benchmarks.graphs.data.conformers import Conformers
-from benchmarks.graphs.data.ogb_guard import quiet_import
 from benchmarks.graphs.data.smiles import parse, to_graph
 from tests.benchmarks.graphs.ogb_layouts import SMILES
+from torch_geometric_erwin.datasets.ogb_guard import quiet_import
 
 with quiet_import():
     from ogb.utils import smiles2graph

@@ -47,6 +47,13 @@ def test_weights_of_a_single_class():
                                F.cross_entropy(out, y))
 
 
+@pytest.mark.parametrize('loss', ['binary_cross_entropy', 'l1'])
+def test_nothing_known(loss):
+    out = torch.randn(3, 2, requires_grad=True)
+    loss_of(out, torch.full((3, 2), math.nan), loss).backward()
+    assert out.grad.eq(0).all()
+
+
 def test_scores():
     out = F.one_hot(torch.tensor([0, 0, 0, 0, 1]), 2).float()
     y = torch.tensor([0, 0, 0, 1, 1])

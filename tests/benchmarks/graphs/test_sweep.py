@@ -26,7 +26,7 @@ def run(task: str, *args: str) -> subprocess.CompletedProcess:
 def test_sweep(tmp_path, task, size, count):
     out = tmp_path / 'table.md'
     done = run(task, size, count, '--seeds=[0]', '--processes=2',
-               '--budget=5000', f'--out={out}',
+               '--budget=8000', f'--out={out}',
                "--nets=['GCN','GCN/Erwin hybrid']")
     assert done.returncode == 0, done.stderr
     text = out.read_text()
@@ -39,7 +39,7 @@ def test_sweep(tmp_path, task, size, count):
 
 def make_job(**kwargs):
     return Job(**{'task': 'ring_transfer', 'net': 'GCN', 'size': 4,
-                  'seed': 0, 'num_layers': 3, 'budget': 5_000,
+                  'seed': 0, 'num_layers': 3, 'budget': 6_000,
                   'ball_size': 8, 'lr': 3e-3, 'batch_size': 32,
                   'max_steps': 400, **kwargs})
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from benchmarks.graphs.data.ogb_guard import ogb_files, quiet_import
+from torch_geometric_erwin.datasets.ogb_guard import ogb_files, quiet_import
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 IMPORT = '''
 import os, socket, sys, threading
 calls = []

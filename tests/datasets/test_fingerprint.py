@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch_geometric.transforms as T
 
-from benchmarks.graphs.data.fingerprint import fingerprint
+from torch_geometric_erwin.datasets.fingerprint import fingerprint
 
 
 def add(data, number=0):

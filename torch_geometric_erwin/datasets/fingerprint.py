@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch_geometric.data.dataset import _repr
 
 
 def fingerprint(*values: Any) -> str:
@@ -21,6 +22,16 @@ def fingerprint(*values: Any) -> str:
     """
     text = describe(list(values))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def tell(value: Any) -> str:
+    r"""Returns the same for what can be told from others of its kind, and
+    what PyG goes by, its printed form, for the rest.
+    """
+    try:
+        return fingerprint(value)
+    except ValueError:
+        return _repr(value)
 
 
 def describe(value: Any) -> str:
