@@ -329,7 +329,7 @@ def test_batches_are_checked():
         place([[0], [2]], batch=torch.tensor([0, 0, 1]))
     with pytest.raises(ValueError, match="'edge_index' to hold integers"):
         place([[0.], [1.]])
-    with pytest.raises(ValueError, match="'dtype'.*int64"):
+    with pytest.raises(ValueError, match=r"'dtype'.*int64"):
         AddLaplacianPos(2, dtype=torch.long)
     # Either tells which node belongs to which graph.
     by_ptr = place([[0], [1]], ptr=torch.tensor([0, 2, 3]))
