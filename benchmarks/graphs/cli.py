@@ -46,6 +46,7 @@ def main(args: Sequence[str] | None = None, run: bool = True) -> GraphCLI:
         map(int, text.strip('[]').split(','))))
     given = sys.argv[1:] if args is None else list(args)
     found, rest = parser.parse_known_args(given)
+
     def has(option: str) -> bool:
         return any(arg.split('=')[0] == option for arg in rest)
 

@@ -63,8 +63,8 @@ class MDTrajectory(InMemoryDataset):
       dodecahedron, so it needs :obj:`periodic=False`.
 
     The processed frames are kept in a folder of their own for each choice of
-    files and of the options that change them. Functions that cannot be
-    pickled, such as lambdas, are told apart by their printed form only.
+    files and of the options that change them. Functions that no
+    module defines, such as lambdas, are told apart by their printed form only.
 
     Args:
         root (str): The folder to keep the processed frames in.

@@ -183,9 +183,8 @@ class ErwinTransformer(torch.nn.Module):
         for module in modules if self.lin is None else [*modules, self.lin]:
             module.reset_parameters()
         for module in self.modules():  # as in the authors' code
-            if (isinstance(module, torch.nn.Linear)
-                    or (isinstance(module, Linear)
-                    and module.in_channels != -1)):
+            lazy = isinstance(module, Linear) and module.in_channels == -1
+            if isinstance(module, Linear | torch.nn.Linear) and not lazy:
                 torch.nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     torch.nn.init.zeros_(module.bias)
