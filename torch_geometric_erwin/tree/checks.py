@@ -1,6 +1,7 @@
 r"""Checks of what users pass in."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,19 +85,83 @@ def check_rotations(rotations: Sequence[float]) -> list[float]:
     return rotations
 
 
-def check_box(box: Tensor | Sequence[float] | float, pos: Tensor,
-              num_clouds: int) -> Tensor:
-    r"""Returns the periodic cell of every cloud, shape :math:`(B, D)`."""
-    if isinstance(box, Tensor) and box.requires_grad:
-        raise ValueError("Expected 'box' not to require gradients, which "
-                         "would not be its own (got a tensor that does)")
-    cell = torch.as_tensor(box, dtype=pos.dtype, device=pos.device)
+def check_box(
+    box: Tensor | Sequence[Any] | float,
+    pos: Tensor,
+    num_clouds: int,
+    pbc: Tensor | Sequence[Any] | bool | None = None,
+) -> Tensor:
+    r"""Returns the periodic cell of every cloud, in at least float32: edges,
+    shape :math:`(B, D)`, or vectors, shape :math:`(B, D, D)`, where
+    directions that are not periodic have zeros.
+    """
+    dtype = torch.promote_types(pos.dtype, torch.float32)
+    cell = torch.as_tensor(box, dtype=dtype, device=pos.device)
     dim = pos.size(1)
+    if _is_lattice(cell, dim, num_clouds):
+        cell = cell.expand(num_clouds, dim, dim)
+    else:
+        cell = _check_edges(cell, dim, num_clouds, pbc is None)
+    if pbc is None:
+        finite = bool(torch.isfinite(cell).all())
+    else:
+        periodic = check_pbc(pbc, pos, num_clouds)
+        if cell.dim() == 2:
+            cell = torch.where(periodic, cell, 0.).diag_embed()
+        cell = torch.where(periodic.unsqueeze(-1), cell, 0.)
+        finite = bool((torch.isfinite(cell).all(-1)
+                       & (cell.any(-1) | ~periodic)).all())
+    if not finite:
+        raise ValueError(f"Expected 'box' to have finite vectors, that are "
+                         f"not zero, in all periodic directions (got "
+                         f"{cell.tolist()})")
+    return cell
+
+
+def _is_lattice(cell: Tensor, dim: int, num_clouds: int) -> bool:
+    r"""Whether a box consists of vectors rather than edges.
+
+    A square of numbers can be both where there are as many clouds as
+    dimensions. It is edges if all numbers are positive, as edges have to be.
+    """
+    shape = list(cell.shape)
+    if shape in ([1, dim, dim], [num_clouds, dim, dim]):
+        return True
+    if shape != [dim, dim] or dim == 1:
+        return False
+    if dim != num_clouds or not bool((cell > 0).all()):
+        return True
+    length = torch.linalg.vector_norm(cell.detach(), dim=1)
+    if bool(torch.linalg.det(cell.detach() / length.unsqueeze(1)).abs() > .05):
+        warnings.warn(
+            f"'box' is taken to be the edges of {num_clouds} clouds, one row "
+            f"each. If it is the lattice of all of them, pass "
+            f"'box.unsqueeze(0)', of shape [1, {dim}, {dim}]", stacklevel=5)
+    return False
+
+
+def _check_edges(cell: Tensor, dim: int, num_clouds: int,
+                 all_periodic: bool) -> Tensor:
     if list(cell.shape) not in ([], [dim], [1, dim], [num_clouds, dim]):
         raise ValueError(
-            f"Expected 'box' to be a number or have shape [{dim}] or "
-            f"[{num_clouds}, {dim}] (got {list(cell.shape)})")
-    if not bool(((cell > 0) & torch.isfinite(cell)).all()):
+            f"Expected 'box' to be a number, edges of shape [{dim}] or "
+            f"[{num_clouds}, {dim}], or vectors of shape [{dim}, {dim}] or "
+            f"[{num_clouds}, {dim}, {dim}] (got {list(cell.shape)})")
+    if all_periodic and not bool(((cell > 0) & torch.isfinite(cell)).all()):
         raise ValueError(f"Expected 'box' to have positive, finite edges "
                          f"(got {cell.tolist()})")
     return cell.expand(num_clouds, dim)
+
+
+def check_pbc(pbc: Tensor | Sequence[Any] | bool, pos: Tensor,
+              num_clouds: int) -> Tensor:
+    r"""Returns which directions are periodic, shape :math:`(B, D)`."""
+    periodic = torch.as_tensor(pbc, device=pos.device)
+    dim = pos.size(1)
+    if periodic.dtype != torch.bool or list(periodic.shape) not in (
+            [], [dim], [1, dim], [num_clouds, dim]):
+        raise ValueError(f"Expected 'pbc' to be a boolean or have shape "
+                         f"[{dim}] or [{num_clouds}, {dim}] (got "
+                         f"{periodic.dtype} of shape "
+                         f"{list(periodic.shape)})")
+    return periodic.expand(num_clouds, dim)
