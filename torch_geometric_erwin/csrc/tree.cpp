@@ -37,7 +37,7 @@ class TreeBuilder {
     offsets();
   }
 
-  // False where a coordinate is not finite, or no longer when turned.
+  // False where a coordinate is not finite or too large, maybe when turned.
   bool run() {
     if (total(0) == 0) return true;
     layout();
@@ -114,8 +114,8 @@ class TreeBuilder {
     return true;
   }
 
-  // Loads a level's points, turned; false where a coordinate is not finite. A
-  // sum of zeros tells: NaN and infinity times zero are NaN.
+  // Loads a level's points, turned; false where a coordinate is not finite or
+  // too large. A sum of zeros tells: infinity times zero is NaN.
   bool load(const T* coords, int l, int o) {
     const Turn<T> turn(a_, o);
     std::atomic<bool> finite{true};
@@ -337,8 +337,8 @@ bool build(const TgeTree& args) {
 }  // namespace
 }  // namespace tge
 
-// 0: built; 1: a coordinate is not finite, or no longer when turned; 2: out
-// of memory.
+// 0: built; 1: a coordinate is not finite or too large, maybe when turned; 2:
+// out of memory.
 TGE_EXPORT int tge_build_tree(const tge::TgeTree* args) {
   try {
     const bool finite = args->scalar_size == 4 ? tge::build<float>(*args)

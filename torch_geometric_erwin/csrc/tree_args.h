@@ -16,10 +16,11 @@ struct Orientation {
 struct TgeTree {
   int32_t scalar_size;  // 4: float, 8: double
   int32_t dim, num_levels, num_orientations, num_threads;
+  int32_t box_rows;           // 1: edges; more: see `ops/periodic.py`
   int64_t num_clouds;
   const void* pos;            // [points, dim], clouds one after the other
   const void* mass;           // [points] or null: one each
-  const void* box;            // [clouds, dim] or null
+  const void* box;            // [clouds, box_rows, dim] or null
   const int64_t* point_ptr;   // [levels, clouds + 1]
   const int64_t* ball_ptr;    // [levels, clouds + 1]
   const int64_t* ball_sizes;  // [levels]

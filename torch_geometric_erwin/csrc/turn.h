@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "split.h"
@@ -10,18 +11,23 @@
 
 namespace tge {
 
+// Coordinates beyond this have squares that single precision cannot hold.
+constexpr double kFarthest = 1e18;
+
 template <class T>
 class Turn {
  public:
   Turn(const TgeTree& args, int orientation)
-      : dim_(args.dim), way_(args.orientations[orientation]) {
+      : dim_(args.dim),
+        rows_(args.box_rows),
+        way_(args.orientations[orientation]) {
     if (way_.shift != 0.0) box_ = static_cast<const T*>(args.box);
     still_ = way_.sine == 0.0 && box_ == nullptr;
   }
 
   // Fills points[begin, end); points of more dimensions than they can carry
   // go to `turned`. `ptr` are the offsets of the clouds from `first_cloud` on.
-  // Returns the sum of all coordinates times zero.
+  // Returns a sum of zeros, but NaN if a coordinate is not finite or too large.
   template <class P>
   T load(const T* coords, int64_t begin, int64_t end,
          const std::vector<int64_t>& ptr, int64_t first_cloud, P* points,
@@ -35,7 +41,7 @@ class Turn {
       while (i >= ptr[cloud + 1]) ++cloud;
       T* x = turned ? turned + i * dim_ : own;
       turn(coords + i * dim_, first_cloud + cloud, x);
-      for (int a = 0; a < dim_; ++a) zero += x[a] * 0;
+      for (int a = 0; a < dim_; ++a) zero += x[a] * kToLimit * 0;
       if constexpr (kAxes > 0) std::copy_n(x, kAxes, points[i].x);
       points[i].id = static_cast<int32_t>(i);
     }
@@ -43,6 +49,9 @@ class Turn {
   }
 
  private:
+  static constexpr T kToLimit =
+      static_cast<T>(std::numeric_limits<T>::max() / kFarthest);
+
   template <int kAxes, class P>
   static T copy(const T* coords, int64_t begin, int64_t end, P* points) {
     T zero = 0;
@@ -50,7 +59,7 @@ class Turn {
       for (int64_t i = begin; i < end; ++i) {
         for (int a = 0; a < kAxes; ++a) {
           points[i].x[a] = coords[i * kAxes + a];
-          zero += coords[i * kAxes + a] * 0;
+          zero += coords[i * kAxes + a] * kToLimit * 0;
         }
         points[i].id = static_cast<int32_t>(i);
       }
@@ -61,11 +70,8 @@ class Turn {
   void turn(const T* from, int64_t cloud, T* x) const {
     std::copy_n(from, dim_, x);
     if (box_ != nullptr) {
-      const T* box = box_ + cloud * dim_;
-      for (int a = 0; a < dim_; ++a) {
-        x[a] += static_cast<T>(way_.shift) * box[a];
-        if (x[a] >= box[a]) x[a] -= box[a];
-      }
+      const T* box = box_ + cloud * rows_ * dim_;
+      rows_ == 1 ? shift(box, x) : shift_along(box, from, x);
     }
     if (way_.sine == 0.0) return;
     const T c = static_cast<T>(way_.cosine), s = static_cast<T>(way_.sine);
@@ -76,7 +82,26 @@ class Turn {
     }
   }
 
-  const int dim_;
+  void shift(const T* box, T* x) const {
+    for (int a = 0; a < dim_; ++a) {
+      x[a] += static_cast<T>(way_.shift) * box[a];
+      if (x[a] >= box[a]) x[a] -= box[a];
+    }
+  }
+
+  // Along the vectors of a lattice, by coordinates along these.
+  void shift_along(const T* vectors, const T* from, T* x) const {
+    const T by = static_cast<T>(way_.shift);
+    const T* dual = vectors + dim_ * dim_;
+    for (int k = 0; k < dim_; ++k) {
+      T along = from[0] * dual[k * dim_];
+      for (int a = 1; a < dim_; ++a) along += from[a] * dual[k * dim_ + a];
+      const T step = along + by >= 1 ? by - 1 : by;
+      for (int a = 0; a < dim_; ++a) x[a] += step * vectors[k * dim_ + a];
+    }
+  }
+
+  const int dim_, rows_;
   const Orientation way_;
   const T* box_ = nullptr;  // null where the cloud is not shifted
   bool still_;

@@ -27,8 +27,17 @@ def distance(
     for i in range(a.size(-1)):  # one by one: no tensor of differences
         edge = None if box is None else box[..., i].to(a.dtype)
         square = square + nearest_image(a[..., i] - b[..., i], edge).square()
-    if squared:
-        return square
+    return square if squared else _root(square)
+
+
+def length(x: Tensor) -> Tensor:
+    r"""Returns the lengths of vectors, shape :math:`(*, D)`. Where a length
+    is zero, so are its derivatives.
+    """
+    return _root(x.square().sum(-1))
+
+
+def _root(square: Tensor) -> Tensor:
     positive = square > 0
     return torch.where(positive, square, 1.).sqrt() * positive
 

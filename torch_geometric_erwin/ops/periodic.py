@@ -30,7 +30,7 @@ def make_cell(box: Tensor) -> Tensor:
     vectors = box.detach().cpu().double().numpy()
     whole = lattice.reduce(vectors)
     short = whole @ vectors
-    check_volume(short)
+    check_volume(vectors, short)
     dual = np.linalg.pinv(short).swapaxes(1, 2)
     eps = 1e-12 if box.dtype == torch.float64 else 1e-6
     images = lattice.closer_images(short, eps)
@@ -41,19 +41,13 @@ def make_cell(box: Tensor) -> Tensor:
                       box.new_tensor(numbers) @ rows], dim=1)
 
 
-def check_volume(short: np.ndarray) -> None:
-    length = np.linalg.norm(short, axis=2)
-    periodic = length > 0
-    # In directions that are not periodic, anything at right angles serves.
-    unit = short / np.where(periodic, length, 1.)[..., None]
-    gram = unit @ unit.swapaxes(1, 2)
-    gram += (~periodic)[..., None] * np.eye(short.shape[1])
-    flat = np.linalg.det(gram) < 1e-6
+def check_volume(vectors: np.ndarray, short: np.ndarray) -> None:
+    length = np.linalg.norm(vectors, axis=2)
+    least = 1e-6 * length.max(axis=1, initial=0., keepdims=True)
+    flat = ((length > 0) & (np.linalg.norm(short, axis=2) <= least)).any(1)
     if flat.any():
         raise ValueError(f"Expected 'box' to have linearly independent "
-                         f"vectors (got ones of lengths "
-                         f"{length[flat][0].tolist()} that are not, after "
-                         f"making them short)")
+                         f"vectors (got {vectors[flat][0].tolist()})")
 
 
 def short_vectors(cell: Tensor) -> Tensor:
@@ -77,6 +71,21 @@ def translations(numbers: Tensor, cell: Tensor) -> Tensor:
         return numbers * cell
     return inner(numbers.unsqueeze(-2),
                  short_vectors(cell).transpose(-1, -2))
+
+
+def beyond(pos: Tensor, cell: Tensor, shift: float) -> Tensor:
+    r"""Returns which coordinates of positions in their cells leave them on
+    the far side, if these are shifted by a part of all vectors, shape
+    :math:`(N, D)`.
+    """
+    by = rounded(shift, pos.dtype)
+    if cell.dim() <= pos.dim():
+        return (pos + cell * by >= cell).to(pos.dtype)
+    return (fractions(pos, cell) + by >= 1).to(pos.dtype)
+
+
+def rounded(value: float, dtype: torch.dtype) -> float:
+    return value if dtype == torch.float64 else float(np.float32(value))
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree.centers import group_centers
+from torch_geometric_erwin.ops.distance import at_least_float
 from torch_geometric_erwin.tree import groups
+from torch_geometric_erwin.tree.offsets import (
+    ball_offsets,
+    child_offsets,
+    unwrap,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +50,10 @@ class Level:
         masks: The mask of each orientation, where they differ.
         slots: For each orientation the slot of the first orientation that
             each slot takes, where copies of a point tell slots apart.
+        place: For each orientation of a periodic tree whose points may have
+            moved: where each slot's point lay, relative to the first of its
+            ball, in 127ths of the cell's vectors, int8, shape :math:`(S,
+            D)`.
     """
     ball_size: int
     stride: int | None
@@ -54,6 +64,7 @@ class Level:
     group: Tensor | None = None
     masks: tuple[Tensor | None, ...] | None = None
     slots: tuple[Tensor, ...] | None = None
+    place: tuple[Tensor, ...] | None = None
 
     @property
     def num_points(self) -> int:
@@ -90,16 +101,30 @@ class BallTree:
         levels: The levels, finest first.
         mass: How many points of the finest level each point stands for,
             shape :math:`(N)`; :obj:`None` for one each.
-        box: The edges of each cloud's periodic cell, shape :math:`(B, D)`.
+        box: The periodic cell of each cloud: its edges, shape :math:`(B,
+            D)`, or its vectors as rows, shape :math:`(B, D, D)`, with zeros
+            for directions that are not periodic.
+        cell: What computations need of it, made of :obj:`box` by
+            :func:`torch_geometric_erwin.ops.periodic.make_cell`.
+        image: How many short vectors of the cell the caller's positions were
+            moved by, shape :math:`(N, D)`.
         virtual: :obj:`"masked"` if virtual slots are invisible;
             :obj:`"copy"` if they count as copies of their points.
+        rotations: The orientations it was built in; :obj:`None` if somebody
+            else built it.
+        completion: How it was built: :obj:`"balanced"`, :obj:`"perfect"` or
+            :obj:`None`.
     """
     pos: Tensor
     batch: Tensor
     levels: tuple[Level, ...]
     mass: Tensor | None = None
     box: Tensor | None = None
+    cell: Tensor | None = None
+    image: Tensor | None = None
     virtual: str = 'masked'
+    rotations: tuple[float, ...] | None = None
+    completion: str | None = None
 
     @staticmethod
     def build(
@@ -110,7 +135,8 @@ class BallTree:
         strides: Sequence[int] = (),
         rotations: Sequence[float] = (0., 45.),
         completion: str = 'balanced',
-        box: Tensor | Sequence[float] | float | None = None,
+        box: Tensor | Sequence[Any] | float | None = None,
+        pbc: Tensor | Sequence[Any] | bool | None = None,
         ptr: Tensor | None = None,
     ) -> 'BallTree':
         r"""Builds the tree on the device of :obj:`pos` (Algorithm 1).
@@ -136,9 +162,15 @@ class BallTree:
                 the points, as evenly as whole points allow;
                 :obj:`"perfect"` is the paper's tree of :math:`2^m` slots.
                 (default: :obj:`"balanced"`)
-            box: The edges of the periodic cell: a number, shape :math:`(D)`
-                or one cell per cloud, shape :math:`(B, D)`.
-                (default: :obj:`None`)
+            box: The periodic cell. Edges of rectangular cells: a number,
+                shape :math:`(D)` or, for each cloud, :math:`(B, D)`. Vectors
+                of any cells, as rows: shape :math:`(D, D)` or :math:`(B, D,
+                D)`; zeros for a direction that is not periodic. Of as many
+                clouds as dimensions, positive numbers of shape :math:`(D,
+                D)` are edges; :math:`(1, D, D)` always are vectors. May
+                require gradients. (default: :obj:`None`)
+            pbc: Which directions are periodic, shape :math:`(D)` or
+                :math:`(B, D)`. (default: :obj:`None`, all)
             ptr: Where each cloud begins, shape :math:`(B + 1)`, instead of
                 :obj:`batch`. (default: :obj:`None`)
 
@@ -148,7 +180,25 @@ class BallTree:
         """
         from torch_geometric_erwin.tree.build import build
         return build(pos, batch, ball_size, strides, rotations, completion,
-                     box, ptr)
+                     box, pbc, ptr)
+
+    def with_pos(self, pos: Tensor) -> 'BallTree':
+        r"""Returns the tree with its points moved, for example by a step of
+        a simulation. The balls keep their points, and become less compact
+        as these move apart: build a new tree once they have moved by about a
+        ball's radius. In a periodic cell any images of points may be given,
+        as long as no point has moved by half a cell against others of its
+        ball.
+
+        Args:
+            pos: Positions in the same order, shape :math:`(N, D)`.
+
+        Raises:
+            ValueError: If these are not finite numbers for the tree's
+                points.
+        """
+        from torch_geometric_erwin.tree.build import move
+        return move(self, pos)
 
     @staticmethod
     def from_data(data: Any) -> 'BallTree':
@@ -288,13 +338,13 @@ class BallTree:
         """
         level, coarse = self._two_levels()
         assert level.stride is not None
-        center, mass = group_centers(self.pos, self.mass, level.index[0],
-                                     level.mask, level.stride)
+        center, mass = group_centers(unwrap(self, 0), self.mass,
+                                     level.index[0], level.mask, level.stride)
         batch = self.batch[level.index[0][::level.stride]]
         if coarse.group is not None:
             center, mass = center[coarse.group], mass[coarse.group]
             batch = batch[coarse.group]
-        return replace(self, pos=center, mass=mass, batch=batch,
+        return replace(self, pos=center, mass=mass, batch=batch, image=None,
                        levels=self.levels[1:])
 
     def cluster(self) -> Tensor:
@@ -348,36 +398,68 @@ class BallTree:
     def offsets(self, partition: int = 0) -> Tensor:
         r"""Returns the position of each point relative to the center of mass
         of its ball (equation 9), shape :math:`(N, D)`. Differentiable in
-        :attr:`pos`. In a periodic cell the nearest images count.
+        :attr:`pos`.
+
+        In a periodic cell a ball consists of those images of its points that
+        lay side by side when it was cut, in a frame which another
+        orientation shifts. So do its center and these offsets, which sum to
+        zero (times masses), also where a ball is as wide as the cell.
 
         Args:
             partition: The orientation. (default: :obj:`0`)
         """
-        from torch_geometric_erwin.tree.offsets import ball_offsets
         return ball_offsets(self, partition)
 
+    def child_offsets(self) -> Tensor:
+        r"""Returns the positions of each coarse point's :meth:`children`
+        relative to it, shape :math:`(M, \text{stride}, D)`; zero for virtual
+        ones. Differentiable in :attr:`pos`.
+
+        Raises:
+            ValueError: If this is the last level.
+        """
+        return child_offsets(self)
+
+    def edge_vectors(self, edge_index: Tensor,
+                     edge_shift: Tensor | None = None) -> Tensor:
+        r"""Returns the vectors from targets to sources, shape :math:`(E,
+        D)`. Differentiable in positions and the cell.
+
+        Args:
+            edge_index: Sources and targets, shape :math:`(2, E)`.
+            edge_shift: How many of the cell's vectors lead from the sources
+                to their images, for positions as they were when the tree was
+                built or moved, shape :math:`(E, D)`: what
+                :meth:`knn_graph` and the transform
+                :class:`~torch_geometric_erwin.transforms.AddBallGraph`
+                return on demand. (default: :obj:`None`, the nearest images)
+        """
+        from torch_geometric_erwin.tree.edges import edge_vectors
+        return edge_vectors(self, edge_index, edge_shift)
+
+    def cell_of_points(self) -> Tensor:
+        r"""Returns :obj:`cell` for each point, or a single one for all."""
+        assert self.cell is not None
+        one = self.cell.size(0) == 1
+        return self.cell if one else self.cell[self.batch]
+
     def box_of_ball(self, partition: int = 0) -> Tensor | None:
-        r"""Returns the periodic cell that each ball lies in, shape
-        :math:`(\text{balls}, D)`; :obj:`None` if the tree is not periodic.
+        r"""Returns :obj:`cell` for each ball; :obj:`None` if the tree is not
+        periodic.
 
         Args:
             partition: The orientation. (default: :obj:`0`)
         """
-        if self.box is None:
+        if self.cell is None:
             return None
         first = self.partition(partition).index[::self.ball_size]
-        return self.box[self.batch[first]]
+        return self.cell[self.batch[first]]
 
     def ball_of_point(self, level: int = 0) -> Tensor:
         r"""Returns the ball of :obj:`level` that each point lies in, shape
         :math:`(N)`.
         """
-        self._check_level(level)
-        slot = self.levels[0].inverse[0]
-        for i in range(level):
-            point = groups.coarse_point(slot, *self.levels[i:i + 2])
-            slot = self.levels[i + 1].inverse[0][point]
-        return slot // self.levels[level].ball_size
+        return self._descend(level)[1] // self.levels[level].ball_size
 
     def centers(self, level: int = 0) -> Tensor:
         r"""Returns the centre of mass of every ball of a level (Definition
@@ -386,15 +468,10 @@ class BallTree:
         Args:
             level: How many times the tree is coarsened.
         """
-        ball = self.ball_of_point(level)
-        balls = self.levels[level].num_slots // self.levels[level].ball_size
-        mass = self.mass
-        if mass is None:
-            mass = torch.ones_like(self.pos[:, 0])
-        total = mass.new_zeros(balls).index_add_(0, ball, mass)
-        share = mass / total[ball]
-        zeros = self.pos.new_zeros(balls, self.pos.size(1))
-        return zeros.index_add(0, ball, self.pos * share.unsqueeze(1))
+        tree = self._descend(level)[0]
+        last = tree.levels[0]
+        return group_centers(unwrap(tree, 0), tree.mass, last.index[0],
+                             last.mask, tree.ball_size)[0]
 
     def radii(self, level: int = 0) -> Tensor:
         r"""Returns the distance of the farthest point of every ball of a
@@ -403,14 +480,28 @@ class BallTree:
         Args:
             level: How many times the tree is coarsened.
         """
-        ball = self.ball_of_point(level)
-        centers = self.centers(level)
-        offset = self.pos - centers[ball]
+        tree, slot, offset = self._descend(level)
         square = offset.square().sum(1)
-        far = torch.zeros_like(centers[:, 0]).scatter_reduce(
-            0, ball, square, 'amax', include_self=True)
+        far = square.new_zeros(tree.num_balls).scatter_reduce(
+            0, slot // tree.ball_size, square, 'amax', include_self=True)
         positive = far > 0  # the root has no derivative at zero
         return torch.where(positive, far, 1.).sqrt() * positive
+
+    def _descend(self, level: int) -> tuple['BallTree', Tensor, Tensor]:
+        r"""Returns the tree of a level, and for each point of this one its
+        slot there, and its offset from the center of its ball there.
+        """
+        self._check_level(level)
+        tree, slot = self, self.levels[0].inverse[0]
+        offset = torch.zeros_like(at_least_float(self.pos))
+        point = torch.arange(self.num_points, device=self.device)
+        for _ in range(level):
+            stride = tree.strides[0]
+            up = groups.coarse_point(slot, *tree._two_levels())
+            offset = offset + tree.child_offsets()[up, slot % stride]
+            tree, point = tree.coarsen(), up
+            slot = tree.levels[0].inverse[0][point]
+        return tree, slot, offset + tree.offsets()[point]
 
     def edge_index(self, partition: int | None = 0, *,
                    loop: bool = True) -> Tensor:
@@ -449,7 +540,8 @@ class BallTree:
             source, target = source[keep], target[keep]
         return torch.stack([index[source], index[target]])
 
-    def knn_graph(self, k: int, *, loop: bool = False) -> Tensor:
+    def knn_graph(self, k: int, *, loop: bool = False,
+                  return_shift: bool = False) -> Any:
         r"""Connects each point to its :obj:`k` nearest neighbors, see
         :func:`torch_geometric_erwin.knn_graph`.
 
@@ -457,10 +549,19 @@ class BallTree:
             k: The number of neighbors.
             loop: Whether a point is its own neighbor, too.
                 (default: :obj:`False`)
+            return_shift: Whether to return the shifts of edges in a periodic
+                cell, too, for :meth:`edge_vectors`. (default: :obj:`False`)
         """
+        from torch_geometric_erwin.tree.edges import shift_to_caller
         from torch_geometric_erwin.tree.knn_op import tree_knn_graph
-        return tree_knn_graph(self.pos.detach(), self.batch, k, loop,
-                              self.num_clouds, self.box)
+        box = None if self.box is None else self.box.detach()
+        edge_index, shift = tree_knn_graph(self.pos.detach(), self.batch, k,
+                                           loop, self.num_clouds, box)
+        if not return_shift:
+            return edge_index
+        if box is None:
+            return edge_index, None
+        return edge_index, shift_to_caller(self, edge_index, shift)
 
     def apply(self, fn: Callable[[Tensor], Tensor]) -> 'BallTree':
         r"""Returns the tree with a function applied to all its tensors."""
@@ -470,6 +571,8 @@ class BallTree:
             batch=fn(self.batch),
             mass=None if self.mass is None else fn(self.mass),
             box=None if self.box is None else fn(self.box),
+            cell=None if self.cell is None else fn(self.cell),
+            image=None if self.image is None else fn(self.image),
             levels=tuple(level.apply(fn) for level in self.levels),
         )
 

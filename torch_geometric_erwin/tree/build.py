@@ -1,21 +1,28 @@
 r"""Builds ball trees from positions."""
 
+import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.build_tree import build_tree
+from torch_geometric_erwin.ops.build_tree import LevelSlots, build_tree
+from torch_geometric_erwin.ops.periodic import make_cell, wrap
 from torch_geometric_erwin.tree.ball_tree import BallTree, Level
 from torch_geometric_erwin.tree.checks import (
     check_box,
+    check_finite,
     check_levels,
     check_pos,
     check_rotations,
     check_vector,
 )
+from torch_geometric_erwin.tree.offsets import with_places
+
+LARGE = 65536  # slots, from which on it matters that most are virtual
 
 
 class Clouds(NamedTuple):
@@ -40,7 +47,8 @@ def build(
     strides: Sequence[int],
     rotations: Sequence[float],
     completion: str,
-    box: Tensor | Sequence[float] | float | None,
+    box: Tensor | Sequence[Any] | float | None,
+    pbc: Tensor | Sequence[Any] | bool | None,
     ptr: Tensor | None,
 ) -> BallTree:
     r"""See :meth:`BallTree.build`."""
@@ -51,36 +59,79 @@ def build(
         raise ValueError(f"Expected 'completion' to be 'balanced' or "
                          f"'perfect' (got {completion!r})")
     clouds = group_clouds(pos, batch, ptr)
-    cell = None
-    if box is not None:
-        cell = check_box(box, pos, clouds.ptr.numel() - 1)
-        pos = wrap(pos, cell[clouds.batch])
-    order = clouds.order
+    tree = periodic(BallTree(pos, clouds.batch, ()), clouds.ptr, box, pbc)
+    order, pos = clouds.order, tree.pos
     levels = build_tree(
         pos if order is None else pos[order],
         clouds.ptr,
         ball_sizes,
         strides,
         rotations,
-        box=cell,
+        box=None if tree.cell is None else tree.cell.detach(),
         completion=completion,
         order=order,
     )
-    return BallTree(
-        pos, clouds.batch,
-        tuple(
+    _warn_of_empty_slots(clouds.ptr, ball_sizes[0], levels[0])
+    return replace(
+        tree, rotations=tuple(rotations), completion=completion, levels=tuple(
             Level(size, stride, slots.ptr, slots.index, slots.inverse,
                   slots.mask, slots.group)
             for size, stride, slots in zip(ball_sizes, [*strides, None],
-                                           levels, strict=True)), box=cell)
+                                           levels, strict=True)))
 
 
-def wrap(pos: Tensor, box: Tensor) -> Tensor:
-    r"""Moves positions into :math:`[0, L)` of their periodic cell; the
-    gradient passes unchanged.
-    """
-    wrapped = torch.remainder(pos, box.detach())
-    return torch.where(wrapped >= box, wrapped - box, wrapped)
+def periodic(
+    tree: BallTree,
+    ptr: Tensor,
+    box: Tensor | Sequence[Any] | float | None,
+    pbc: Tensor | Sequence[Any] | bool | None = None,
+) -> BallTree:
+    r"""Returns the tree in a periodic cell, with its points inside."""
+    if box is None:
+        if pbc is not None:
+            raise ValueError(f"Expected 'pbc' to be given along with 'box' "
+                             f"(got {pbc!r} without one)")
+        return tree
+    box = check_box(box, tree.pos, ptr.numel() - 1, pbc)
+    return place(replace(tree, box=box, cell=make_cell(box)), tree.pos)
+
+
+def place(tree: BallTree, pos: Tensor) -> BallTree:
+    r"""Returns the tree with other positions, inside its cell."""
+    if tree.cell is None:
+        return replace(tree, pos=pos)
+    pos, image = wrap(pos, tree.cell_of_points())
+    return replace(tree, pos=pos, image=image)
+
+
+def move(tree: BallTree, pos: Tensor) -> BallTree:
+    r"""See :meth:`BallTree.with_pos`."""
+    check_pos(pos)
+    if pos.shape != tree.pos.shape or pos.device != tree.device:
+        raise ValueError(f"Expected 'pos' to have the shape of the tree's "
+                         f"positions, {list(tree.pos.shape)}, on "
+                         f"{tree.device} (got {list(pos.shape)} on "
+                         f"{pos.device})")
+    check_finite(pos)
+    return place(with_places(tree), pos)
+
+
+def _warn_of_empty_slots(ptr: Tensor, ball_size: int,
+                         slots: LevelSlots) -> None:
+    r"""Tells who has clouds that are much smaller than balls."""
+    if torch.compiler.is_compiling():
+        return
+    points, all_slots = slots.inverse[0].numel(), slots.index[0].numel()
+    if all_slots < 8 * points or all_slots < LARGE:
+        return
+    largest = int(ptr.diff().max())
+    better = 1 << max(largest - 1, 0).bit_length()
+    if 2 * better <= ball_size:
+        warnings.warn(
+            f"Of the slots of the balls, {1 - points / all_slots:.0%} are "
+            f"virtual, as no cloud has more than {largest} points: "
+            f"'ball_size={better}' holds them all, in less time and memory "
+            f"(got 'ball_size={ball_size}')", stacklevel=4)
 
 
 def group_clouds(pos: Tensor, batch: Tensor | None,

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch_geometric_erwin.ops.build_tree import build_tree
 from torch_geometric_erwin.ops.neighbors import neighbors
 from torch_geometric_erwin.ops.neighbors.leaves import cut_leaves
-from torch_geometric_erwin.tree.build import group_clouds, wrap
+from torch_geometric_erwin.ops.periodic import wrap
+from torch_geometric_erwin.tree.build import group_clouds
 from torch_geometric_erwin.tree.checks import (
     check_box,
     check_finite,
@@ -257,7 +258,7 @@ def _grow(
     cell = None
     if box is not None:
         cell = check_box(box, pos, ptr.numel() - 1).contiguous()
-        pos = wrap(pos, cell[batch])
+        pos = wrap(pos, cell[batch])[0]
     slots = build_tree(pos if order is None else pos[order], ptr, [LEAF_SIZE],
                        [], [0.], box=cell, order=order)[0]
     rows, id, leaf_ptr = cut_leaves(pos, slots, LEAF_SIZE)

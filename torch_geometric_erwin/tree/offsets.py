@@ -1,30 +1,108 @@
-r"""Positions relative to the centers of balls."""
+r"""Positions relative to the centers of balls, in periodic cells, too.
 
+A ball is compact in the frame in which it was cut, where it never crosses
+the cell's faces. There each point has an image of its own.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.build_tree.centers import group_centers
+from torch_geometric_erwin.ops.build_tree.centers import (
+    group_centers,
+    means,
+    slot_masses,
+)
+from torch_geometric_erwin.ops.build_tree.orientation import orientation_shift
 from torch_geometric_erwin.ops.distance import at_least_float
-from torch_geometric_erwin.ops.periodic import nearest_image
-from torch_geometric_erwin.tree.ball_tree import BallTree, Partition
+from torch_geometric_erwin.ops.periodic import (
+    beyond,
+    fractions,
+    translations,
+)
+
+if TYPE_CHECKING:
+    from torch_geometric_erwin.tree.ball_tree import BallTree, Partition
+
+PARTS = 127  # of a cell's vector, in which places are kept
 
 
-def ball_offsets(tree: BallTree, partition: int) -> Tensor:
+def ball_offsets(tree: 'BallTree', partition: int) -> Tensor:
     r"""See :meth:`BallTree.offsets`."""
     part, size = tree.partition(partition), tree.ball_size
     ball = part.inverse // size
-    pos, cell = at_least_float(tree.pos), None
-    if tree.box is not None:
-        cell = tree.box[tree.batch]
-        pos = _unwrap(pos, part, size, ball, cell)
-    centers, _ = group_centers(pos, tree.mass, part.index, part.mask, size)
-    return nearest_image(pos - centers[ball], cell)
+    pos = unwrap(tree, partition)
+    # Any origin serves, and one nearby keeps numbers small.
+    offset = pos - pos.detach()[part.index[::size]][ball]
+    center, _ = group_centers(offset, tree.mass, part.index, part.mask, size)
+    return offset - center[ball]
 
 
-def _unwrap(pos: Tensor, part: Partition, size: int, ball: Tensor,
-            cell: Tensor) -> Tensor:
-    r"""Takes each point's image next to the middle slot of its ball: a
-    shifted orientation has balls that cross the cell's border.
+def child_offsets(tree: 'BallTree') -> Tensor:
+    r"""See :meth:`BallTree.child_offsets`."""
+    index, mask = tree.children()
+    offset = unwrap(tree, 0)[index]
+    offset = offset - offset.detach()[:, :1]
+    center, _ = means(offset, slot_masses(offset, tree.mass, index, mask))
+    offset = offset - center.unsqueeze(1)
+    return offset if mask is None else offset * mask.unsqueeze(-1)
+
+
+def unwrap(tree: 'BallTree', partition: int) -> Tensor:
+    r"""Returns positions in at least float32, of each point that image which
+    lies with its ball's first point as they did when the ball was cut.
     """
-    middle = part.index[size // 2::size]
-    anchor = pos[middle][ball]
-    return anchor + nearest_image(pos - anchor, cell)
+    pos, level = at_least_float(tree.pos), tree.levels[0]
+    if tree.cell is None or (partition == 0 and level.place is None):
+        return pos
+    part = tree.partition(partition)
+    cell = tree.cell_of_points()
+    if level.place is None:
+        times = _frame(tree, partition)
+        times = times - _first_of_ball(times, part, tree.ball_size)
+    else:
+        along = fractions(pos.detach(), cell.detach())
+        along = along - _first_of_ball(along, part, tree.ball_size)
+        place = level.place[partition][part.inverse]
+        times = torch.round(along - place.to(along.dtype) / PARTS)
+    return pos - translations(times, cell)
+
+
+def _frame(tree: 'BallTree', partition: int) -> Tensor:
+    r"""Returns how many vectors of the cell take points, as they were when
+    the tree was built, into the frame of an orientation.
+    """
+    shift = orientation_shift(partition, tree.num_orientations)
+    return beyond(at_least_float(tree.pos.detach()),
+                  tree.cell_of_points().detach(), shift)
+
+
+def _first_of_ball(x: Tensor, part: 'Partition', size: int) -> Tensor:
+    return x[part.index[::size]][part.inverse // size]
+
+
+def with_places(tree: 'BallTree') -> 'BallTree':
+    r"""Returns a periodic tree that remembers where points lie in their
+    balls, so that they may move: for each slot how far it is from the ball's
+    first, in :obj:`1 / PARTS` of the cell's vectors.
+    """
+    if tree.cell is None or tree.levels[0].place is not None:
+        return tree
+    levels, at = [], tree
+    for i in range(tree.num_levels):
+        at = at if i == 0 else at.coarsen()
+        places = tuple(_places(at, o) for o in range(at.num_orientations))
+        levels.append(replace(at.levels[0], place=places))
+    return replace(tree, levels=tuple(levels))
+
+
+def _places(tree: 'BallTree', partition: int) -> Tensor:
+    part = tree.partition(partition)
+    assert tree.cell is not None
+    along = fractions(at_least_float(tree.pos.detach()),
+                      tree.cell_of_points().detach())
+    along = along - _frame(tree, partition)
+    along = along - _first_of_ball(along, part, tree.ball_size)
+    return (along * PARTS).round().to(torch.int8)[part.index]

@@ -10,12 +10,21 @@ concatenate and cut it along the first dimension without adding anything:
   minus the point before it;
 - :obj:`ball_tree_{level}_by_{stride}`, shape :math:`(\text{points})`: which
   group of :obj:`stride` slots of the level before each point stands for;
-- :obj:`ball_tree_box`, shape :math:`(B, D)`: the periodic cells;
+- :obj:`ball_tree_{level}_{orientation}_place`, shape :math:`(\text{balls},
+  \text{ball\_size}, D)`: in a periodic cell, where points lay in their balls;
+- :obj:`ball_tree_box`, shape :math:`(B, D)` or :math:`(B, D, D)`: the
+  periodic cells;
+- :obj:`ball_tree_point`, shape :math:`(\text{points})`: the number of each
+  point, and :obj:`ball_tree_check`, shape :math:`(B, 2)`: sums of hashes of
+  positions. They tell whether points still come in their order;
 - :obj:`ball_tree_at_{attr}`, shape :math:`(B)`: zeros. Its name tells which
-  attribute holds the positions, where that is not :obj:`pos`.
+  attribute holds the positions, where that is not :obj:`pos`;
+- :obj:`ball_tree_built_{completion}_{rotations}`, shape :math:`(B)`: zeros.
+  Its name tells how the tree was built.
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,12 +32,19 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from torch_geometric_erwin.tree.ball_tree import BallTree, Level
-from torch_geometric_erwin.tree.build import wrap
+from torch_geometric_erwin.tree.build import periodic
+from torch_geometric_erwin.tree.offsets import with_places
 
 SIZES = 'ball_tree_sizes'
 BOX = 'ball_tree_box'
 AT = 'ball_tree_at_'
-PATTERN = re.compile(r'ball_tree_(\d+)_(by_)?(\d+)')
+BUILT = 'ball_tree_built_'
+POINT = 'ball_tree_point'
+CHECK = 'ball_tree_check'
+PATTERN = re.compile(r'ball_tree_(\d+)_(by_)?(\d+)(_place)?')
+
+CURE = ("Let 'AddBallTree' come after what reorders, adds or drops points, "
+        "or build the tree again")
 
 
 def write_tree(tree: BallTree, data: Any, attr: str = 'pos') -> Any:
@@ -49,10 +65,17 @@ def write_tree(tree: BallTree, data: Any, attr: str = 'pos') -> Any:
                          "the tree (got clouds whose points do not follow "
                          "one another)")
     remove_tree(data)
-    tensors = _tensors(tree)
+    tensors = _tensors(with_places(tree))
+    if pos is None:
+        pos = tree.pos
+    ones = torch.ones_like(tree.ptr[1:])
+    tensors[CHECK] = (hashes(pos, tree.ptr, batch), ones)
     if attr != 'pos':
-        ones = torch.ones_like(tree.ptr[1:])
         tensors[AT + attr] = (torch.zeros_like(ones), ones)
+    if tree.rotations is not None:
+        name = '_'.join([f'{BUILT}{tree.completion}',
+                         *map(repr, tree.rotations)])
+        tensors[name] = (torch.zeros_like(ones), ones)
     for key, (value, rows) in tensors.items():
         data[key] = value
         _note_slices(data, key, rows)
@@ -62,8 +85,8 @@ def write_tree(tree: BallTree, data: Any, attr: str = 'pos') -> Any:
 def remove_tree(data: Any) -> None:
     r"""Deletes a tree that :obj:`data` holds."""
     for key in list(data.keys()):
-        if key in (SIZES, BOX) or key.startswith(AT) or (
-                PATTERN.fullmatch(key)):
+        if key in (SIZES, BOX, POINT, CHECK) or (
+                key.startswith((AT, BUILT)) or PATTERN.fullmatch(key)):
             del data[key]
 
 
@@ -93,15 +116,39 @@ def _tensors(tree: BallTree) -> dict[str, tuple[Tensor, Tensor]]:
                 local = torch.where(mask, local, -1 - local)
             local = local.int().view(-1, level.ball_size)
             tensors[f'ball_tree_{i}_{j}'] = (local, balls)
+            if level.place is not None:
+                at = level.place[j].view(-1, level.ball_size,
+                                         tree.pos.size(1))
+                tensors[f'ball_tree_{i}_{j}_place'] = (at, balls)
         if i > 0:
             last = tree.levels[i - 1]
             group = _groups(level) - _group_starts(level.ptr, _balls(last),
                                                    last, level.num_points)
             tensors[f'ball_tree_{i}_by_{last.stride}'] = (group.int(), points)
     tensors[SIZES] = (torch.stack(sizes, dim=1), ones)
+    number = torch.arange(tree.num_points, device=tree.device)
+    number = number - tree.ptr[tree.batch]
+    tensors[POINT] = (number.int(), tree.ptr.diff())
     if tree.box is not None:
-        tensors[BOX] = (tree.box.clone(), ones)
+        tensors[BOX] = (tree.box.detach().clone(), ones)
     return tensors
+
+
+def hashes(pos: Tensor, ptr: Tensor, batch: Tensor) -> Tensor:
+    r"""Returns two numbers for each cloud: one that does not depend on the
+    order of its points and one that does, shape :math:`(B, 2)`.
+    """
+    types = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    bits = pos.detach().contiguous() + 0.  # there is no negative zero
+    rows = bits.view(types[pos.element_size()]).long()
+    mixed = torch.zeros_like(batch)
+    for column in rows.unbind(1):
+        mixed = (mixed ^ column) * 0x2545F4914F6CDD1D
+        mixed = mixed ^ (mixed >> 29)
+    number = torch.arange(len(batch), device=batch.device) - ptr[batch]
+    both = torch.stack([mixed, mixed * (2 * number + 1)], dim=1)
+    total = both.new_zeros(ptr.numel() - 1, 2)
+    return total.index_add_(0, batch, both)
 
 
 def _balls(level: Level) -> Tensor:
@@ -157,18 +204,22 @@ def read_tree(data: Any) -> BallTree:
                          "'BallTree.build')")
     pos = stored_positions(data)
     sizes = data[SIZES]
-    indices, groups = _parse(data)
+    indices, groups, places = _parse(data)
     ptrs = torch.cat([sizes.new_zeros(1, sizes.size(1)),
                       sizes[:, :, 0].cumsum(0)])
     _check(ptrs[-1, 0] == pos.size(0),
            f"Expected 'data' to have the points that its ball tree was "
-           f"built for (got {pos.size(0)} points)")
+           f"built for (got {pos.size(0)} points). {CURE}")
+    batch = torch.repeat_interleave(
+        torch.arange(len(sizes), device=pos.device), sizes[:, 0, 0],
+        output_size=pos.size(0))
+    _check_points(data, pos, ptrs[:, 0], batch)
     levels: list[Level] = []
     for i, index in enumerate(indices):
         balls = sizes[:, i, 1]
         _check(balls.sum() == index[0].size(0),
-               "Expected 'data' to hold a whole ball tree (got balls that "
-               "its sizes do not count)")
+               f"Expected 'data' to hold a whole ball tree (got balls that "
+               f"its sizes do not count). {CURE}")
         stride = groups[i + 1][0] if i + 1 < len(indices) else None
         group, points = None, pos.size(0)
         if i > 0:
@@ -177,33 +228,77 @@ def read_tree(data: Any) -> BallTree:
             if points != levels[-1].num_slots // groups[i][0]:
                 group = local + _group_starts(ptrs[:, i], sizes[:, i - 1, 1],
                                               levels[-1], points)
-        levels.append(
-            _read_level(index, stride, ptrs[:, i], balls, points, group))
-    box = data.get(BOX)
-    batch = torch.repeat_interleave(
-        torch.arange(len(sizes), device=pos.device), sizes[:, 0, 0],
-        output_size=pos.size(0))
-    if box is not None:
-        pos = wrap(pos, box[batch])
-    return BallTree(pos, batch, tuple(levels), box=box)
+        level = _read_level(index, stride, ptrs[:, i], balls, points, group)
+        if i in places:
+            level = replace(level, place=tuple(
+                place.flatten(0, 1) for place in places[i]))
+        levels.append(level)
+    rotations, completion = _how_it_was_built(data)
+    tree = BallTree(pos, batch, tuple(levels), rotations=rotations,
+                    completion=completion)
+    return periodic(tree, ptrs[:, 0], data.get(BOX))
 
 
-def _parse(data: Any) -> tuple[list[list[Tensor]], dict]:
-    r"""Collects each level's orientations, and its stride and groups."""
+def _how_it_was_built(
+    data: Any,
+) -> tuple[tuple[float, ...] | None, str | None]:
+    for key in data.keys():  # noqa: SIM118
+        if key.startswith(BUILT):
+            completion, *rotations = key.removeprefix(BUILT).split('_')
+            return tuple(map(float, rotations)), completion
+    return None, None
+
+
+def _check_points(data: Any, pos: Tensor, ptr: Tensor,
+                  batch: Tensor) -> None:
+    r"""Checks that points are those that the tree was built for, in their
+    order, and in the clouds that :obj:`data` says. They may have moved.
+    """
+    number = torch.arange(len(pos), device=pos.device)
+    if POINT in data:
+        _check((data[POINT] == number - ptr[batch]).all(),
+               f"Expected 'data' to have its points in the order in which "
+               f"its ball tree was built (got another order, or other "
+               f"points). {CURE}")
+    if CHECK in data:
+        same, order = (hashes(pos, ptr, batch) == data[CHECK]).unbind(1)
+        _check((order | ~same).all(),
+               f"Expected 'data' to have its positions in the order in which "
+               f"its ball tree was built (got the same positions in another "
+               f"order). {CURE}")
+    _check(torch.isfinite(pos).all(), "Expected 'pos' to have finite "
+           "coordinates (got NaN or infinity)")
+    known = data.get('batch')
+    if known is not None and len(known) == len(batch):
+        _check((known == batch).all(),
+               f"Expected 'data' to have the clouds that its ball tree was "
+               f"built for (got another 'batch'). {CURE}")
+    elif 'node_type' in data and len(ptr) > 2:
+        raise ValueError(f"Expected 'data' to be one cloud (got the trees of "
+                         f"{len(ptr) - 1} node types). {CURE}")
+
+
+def _parse(data: Any) -> tuple[list[list[Tensor]], dict, dict]:
+    r"""Collects each level's orientations, its stride and groups, and in a
+    periodic cell the places in balls.
+    """
     indices: list[list[Tensor]] = []
     groups: dict[int, tuple[int, Tensor]] = {}
+    places: dict[int, list[Tensor]] = {}
     found = [PATTERN.fullmatch(key) for key in data.keys()]  # noqa: SIM118
     matches = sorted((match for match in found if match), key=lambda match:
                      (int(match[1]), int(match[3])))
     for match in matches:
         level, value = int(match[1]), data[match[0]]
-        if match[2]:
+        if match[4]:
+            places.setdefault(level, []).append(value)
+        elif match[2]:
             groups[level] = (int(match[3]), value)
-            continue
-        if level == len(indices):
-            indices.append([])
-        indices[level].append(value)
-    return indices, groups
+        else:
+            if level == len(indices):
+                indices.append([])
+            indices[level].append(value)
+    return indices, groups, places
 
 
 def _read_level(
@@ -223,16 +318,25 @@ def _read_level(
     masks = [x >= 0 for x in local]
     inverse = []
     for point, mask in zip(full, masks, strict=True):
-        target = torch.where(mask, point, num_points)  # virtual: dropped
-        where = torch.empty(num_points + 1, dtype=torch.long,
-                            device=ptr.device)
-        where[target] = torch.arange(slots, device=ptr.device)
-        inverse.append(where[:num_points])
+        inverse.append(_invert(point, mask, num_points))
     if slots == num_points:
         return Level(ball_size, stride, ptr, tuple(full), tuple(inverse),
                      None, group)
     return Level(ball_size, stride, ptr, tuple(full), tuple(inverse),
                  masks[0], group, tuple(masks))
+
+
+def _invert(point: Tensor, mask: Tensor, num_points: int) -> Tensor:
+    r"""Returns the slot of each point, and checks that it has one."""
+    inside = (point >= 0) & (point < num_points)
+    target = torch.where(mask & inside, point, num_points)  # others: dropped
+    where = point.new_full((num_points + 1, ), -1)
+    where[target] = torch.arange(len(point), device=point.device)
+    where = where[:num_points]
+    _check(inside.all() & (where >= 0).all() & (mask.sum() == num_points),
+           f"Expected 'data' to hold a ball tree with one slot for each "
+           f"point (got points that have several, or none). {CURE}")
+    return where
 
 
 def _check(condition: Tensor, message: str) -> None:

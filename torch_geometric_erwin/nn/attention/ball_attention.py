@@ -208,7 +208,7 @@ class BallAttention(MessagePassing):
             active = torch.cat([
                 torch.full_like(edges[0], i == partition, dtype=torch.bool)
                 for i, edges in enumerate(parts)])
-        box = None if tree.box is None else tree.box[tree.batch]
+        box = None if tree.cell is None else tree.cell[tree.batch]
 
         # edge_updater_type: (q: Tensor, k: Tensor, pos: Tensor, box: OptTensor, active: OptTensor)  # noqa: E501
         alpha = self.edge_updater(edge_index, q=q, k=k, pos=tree.pos, box=box,

@@ -11,8 +11,7 @@ from torch_geometric_erwin.nn.checks import (
     check_positive,
 )
 from torch_geometric_erwin.nn.conv.bessel_basis import BesselBasis
-from torch_geometric_erwin.ops.distance import distance
-from torch_geometric_erwin.ops.periodic import nearest_image
+from torch_geometric_erwin.ops.distance import length
 from torch_geometric_erwin.tree import BallTree
 
 
@@ -32,7 +31,8 @@ class MPNNConv(MessagePassing):
         \mathbf{m}_{ij} \Big)
 
     with the relative position :math:`\mathbf{e}_{ij} = \mathbf{p}_j -
-    \mathbf{p}_i` (that of the nearest image in a periodic tree), or with a
+    \mathbf{p}_i` (in a periodic cell that of the nearest image, or of that
+    which :obj:`edge_shift` tells), or with a
     Bessel basis of its length, which does not depend on the orientation in
     space.
 
@@ -97,8 +97,8 @@ class MPNNConv(MessagePassing):
         self.norm_message.reset_parameters()
         self.norm_update.reset_parameters()
 
-    def forward(self, x: Tensor, edge_index: Tensor,
-                tree: BallTree) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor, tree: BallTree,
+                edge_shift: OptTensor = None) -> Tensor:
         r"""Runs the forward pass of the module.
 
         Args:
@@ -106,6 +106,9 @@ class MPNNConv(MessagePassing):
             edge_index (torch.Tensor): Who tells whom.
             tree (BallTree): The points' ball tree, which knows where they
                 are.
+            edge_shift (torch.Tensor, optional): In a periodic cell, how many
+                of its vectors lead from sources to their images, of shape
+                :math:`(E, D)`. (default: :obj:`None`, the nearest images)
 
         Raises:
             ValueError: If features and tree do not fit each other or the
@@ -113,20 +116,17 @@ class MPNNConv(MessagePassing):
         """
         check_input(x, tree, self.channels, self.dim)
         check_edge_index(edge_index)
-        box = None if tree.box is None else tree.box[tree.batch]
+        edge = tree.edge_vectors(edge_index, edge_shift)
+        if self.basis is not None:
+            edge = self.basis(length(edge))
 
-        # propagate_type: (src: Tensor, dst: Tensor, pos: Tensor, box: OptTensor)  # noqa: E501
+        # propagate_type: (src: Tensor, dst: Tensor, edge: Tensor)
         out = self.propagate(edge_index, src=self.lin_src(x),
-                             dst=self.lin_dst(x), pos=tree.pos, box=box)
+                             dst=self.lin_dst(x), edge=edge)
         out = self.lin_update(torch.cat([x, out.to(x.dtype)], dim=-1))
         return x + self.norm_update(out)
 
-    def message(self, src_j: Tensor, dst_i: Tensor, pos_i: Tensor,
-                pos_j: Tensor, box_i: OptTensor) -> Tensor:
-        if self.basis is None:
-            edge = nearest_image(pos_j - pos_i, box_i)
-        else:
-            edge = self.basis(distance(pos_i, pos_j, box_i))
+    def message(self, src_j: Tensor, dst_i: Tensor, edge: Tensor) -> Tensor:
         out = src_j + dst_i + self.lin_edge(edge.to(src_j.dtype))
         return self.norm_message(self.act(out))
 

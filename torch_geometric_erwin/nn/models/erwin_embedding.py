@@ -66,7 +66,8 @@ class ErwinEmbedding(torch.nn.Module):
             conv.reset_parameters()  # type: ignore[operator]
 
     def forward(self, x: Tensor, tree: BallTree,
-                edge_index: Tensor | None = None) -> Tensor:
+                edge_index: Tensor | None = None,
+                edge_shift: Tensor | None = None) -> Tensor:
         r"""Runs the forward pass of the module.
 
         Args:
@@ -74,13 +75,18 @@ class ErwinEmbedding(torch.nn.Module):
             tree (BallTree): Their ball tree.
             edge_index (torch.Tensor, optional): Who tells whom.
                 (default: :obj:`None`, the nearest neighbors)
+            edge_shift (torch.Tensor, optional): The shifts of given edges in
+                a periodic cell; see
+                :class:`~torch_geometric_erwin.nn.MPNNConv`.
+                (default: :obj:`None`, the nearest images)
         """
         x = self.lin(x)
         if edge_index is None and len(self.convs) > 0:
-            edge_index = tree.knn_graph(self.k)
+            edge_index, edge_shift = tree.knn_graph(self.k, return_shift=True)
         for conv in self.convs:
+            args = x, edge_index, tree, edge_shift
             if self.ckpt_grad:
-                x = checkpoint(conv, x, edge_index, tree, use_reentrant=False)
+                x = checkpoint(conv, *args, use_reentrant=False)
             else:
-                x = conv(x, edge_index, tree)
+                x = conv(*args)
         return x

@@ -12,7 +12,6 @@ from torch_geometric_erwin.nn.checks import (
     check_stride,
 )
 from torch_geometric_erwin.nn.norm import CloudNorm
-from torch_geometric_erwin.nn.pool.children import relative_positions
 from torch_geometric_erwin.tree import BallTree
 
 
@@ -128,7 +127,7 @@ class BallPooling(torch.nn.Module):
             x = x * mask.unsqueeze(-1)
         if self.lin is None or self.lin_pos is None or self.norm is None:
             return x.squeeze(1)
-        offset = relative_positions(tree, coarse).to(x.dtype)
+        offset = tree.child_offsets().to(x.dtype)
         out = self.lin(x.flatten(1)) + self.lin_pos(offset.flatten(1))
         return self.norm(out, coarse)
 

@@ -10,7 +10,6 @@ from torch_geometric_erwin.nn.checks import (
     check_stride,
 )
 from torch_geometric_erwin.nn.norm import CloudNorm
-from torch_geometric_erwin.nn.pool.children import relative_positions
 from torch_geometric_erwin.tree import BallTree
 
 
@@ -111,7 +110,7 @@ class BallUnpooling(torch.nn.Module):
             out = self.forward(x, coarse_tree, x_skip[index], tree)
             return out[inverse]
 
-        offset = relative_positions(tree, coarse_tree).to(x.dtype)
+        offset = tree.child_offsets().to(x.dtype)
         out = self.lin(x) + self.lin_pos(offset.flatten(1))
         out = out.unflatten(1, (self.stride, -1))
         slot = tree.levels[0].inverse[0] % self.stride

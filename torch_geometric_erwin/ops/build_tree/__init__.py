@@ -50,7 +50,8 @@ def build_tree(
         ball_sizes: The slots of a ball, one number per level.
         strides: The slots that make a point of the next level.
         rotations: The angle of each orientation, in degrees.
-        box: The edges of each cloud's periodic cell, shape :math:`(B, D)`;
+        box: Each cloud's periodic cell, shape :math:`(B, D)` or
+            :math:`(B, R, D)`, see :mod:`torch_geometric_erwin.ops.periodic`;
             positions must lie in the cell already.
         completion: :obj:`"balanced"` or :obj:`"perfect"`.
         order: The point that each row of :obj:`pos` is, shape :math:`(N)`;

@@ -2,6 +2,8 @@ r"""Centres of mass of neighbouring slots."""
 
 from torch import Tensor
 
+from torch_geometric_erwin.ops.distance import at_least_float
+
 
 def group_centers(
     pos: Tensor,
@@ -27,15 +29,27 @@ def group_centers(
         The centres, shape :math:`(S / stride, D)`, and the masses, shape
         :math:`(S / stride)`. An empty group has mass zero and centre zero.
     """
-    if mass is None:
-        mass = pos.new_ones(pos.size(0))
+    pos = at_least_float(pos)  # in half, masses would end at 2,048
     index = index.view(-1, stride)
-    weight = mass[index]
     if mask is not None:
-        weight = weight * mask.view(-1, stride)
+        mask = mask.view(-1, stride)
+    return means(pos[index], slot_masses(pos, mass, index, mask))
+
+
+def slot_masses(pos: Tensor, mass: Tensor | None, index: Tensor,
+                mask: Tensor | None) -> Tensor:
+    r"""Returns the mass in each slot of each group; none in virtual ones."""
+    weight = pos.new_ones(index.shape) if mass is None else mass[index]
+    return weight if mask is None else weight * mask
+
+
+def means(pos: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Returns centres and masses of groups of weighted positions, shape
+    :math:`(G, \text{stride}, D)`.
+    """
     total = _sum_halves(weight)
     share = weight / total.clamp(min=1).unsqueeze(1)  # no sum can overflow
-    return _sum_halves(pos[index] * share.unsqueeze(2)), total
+    return _sum_halves(pos * share.unsqueeze(2)), total
 
 
 def _sum_halves(x: Tensor) -> Tensor:

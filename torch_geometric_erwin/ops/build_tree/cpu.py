@@ -21,6 +21,7 @@ class _Tree(ctypes.Structure):
         ('num_levels', ctypes.c_int32),
         ('num_orientations', ctypes.c_int32),
         ('num_threads', ctypes.c_int32),
+        ('box_rows', ctypes.c_int32),
         ('num_clouds', ctypes.c_int64),
         ('pos', ctypes.c_void_p),
         ('mass', ctypes.c_void_p),
@@ -71,7 +72,9 @@ def build_run(
     ]
     args = _Tree(
         pos.element_size(), pos.size(1), len(levels), len(ways),
-        torch.get_num_threads(), len(levels[0].points), pointer(pos),
+        torch.get_num_threads(),
+        box.size(1) if box is not None and box.dim() == 3 else 1,
+        len(levels[0].points), pointer(pos),
         pointer(mass), pointer(box),
         *(array.ctypes.data for array in arrays),
         *(ctypes.addressof(array) for array in outputs))

@@ -3,9 +3,11 @@ r"""The orientations in which a cloud is cut into balls (eq. 11)."""
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from torch_geometric_erwin.ops.periodic import beyond, rounded
+FARTHEST = 1e18  # beyond, single precision cannot hold squares
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,14 @@ def orientations(rotations: list[float]) -> list[Orientation]:
         radians = math.radians(angle)
         sine = 0. if angle % 360 == 0 else math.sin(radians)
         out.append(
-            Orientation(math.cos(radians), sine, i / count, angle / 90 % 1))
+            Orientation(math.cos(radians), sine, orientation_shift(i, count),
+                        angle / 90 % 1))
     return out
+
+
+def orientation_shift(i: int, count: int) -> float:
+    r"""Returns by what part of its cell a periodic cloud is shifted."""
+    return i / count
 
 
 def turn(pos: Tensor, way: Orientation, box: Tensor | None) -> Tensor:
@@ -47,15 +55,15 @@ def turn(pos: Tensor, way: Orientation, box: Tensor | None) -> Tensor:
     Args:
         pos: Positions, shape :math:`(N, D)`.
         way: The orientation.
-        box: Edges of each point's periodic cell, shape :math:`(N, D)`.
+        box: Each point's periodic cell, shape :math:`(N, D)` or
+            :math:`(N, R, D)`, see :mod:`torch_geometric_erwin.ops.periodic`.
     """
     if box is not None and way.shift != 0.:
-        pos = pos + box * _rounded(way.shift, pos.dtype)
-        pos = torch.where(pos >= box, pos - box, pos)
+        pos = _shift(pos, box, way.shift)
     if way.sine == 0. or pos.size(1) == 1:
         return pos
-    c = _rounded(way.cosine, pos.dtype)
-    s = _rounded(way.sine, pos.dtype)
+    c = rounded(way.cosine, pos.dtype)
+    s = rounded(way.sine, pos.dtype)
     columns = list(pos.unbind(1))
     for i in range(len(columns) - 1):
         u, v = columns[i], columns[i + 1]
@@ -64,5 +72,18 @@ def turn(pos: Tensor, way: Orientation, box: Tensor | None) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
-def _rounded(value: float, dtype: torch.dtype) -> float:
-    return value if dtype == torch.float64 else float(np.float32(value))
+def _shift(pos: Tensor, cell: Tensor, by: float) -> Tensor:
+    over = beyond(pos, cell, by)
+    by = rounded(by, pos.dtype)
+    if cell.dim() == 2:
+        pos = pos + cell * by
+        return pos - over * cell
+    steps = by - over
+    for k in range(pos.size(1)):
+        pos = pos + steps[:, k:k + 1] * cell[:, k]
+    return pos
+
+
+def in_range(pos: Tensor) -> Tensor:
+    r"""Whether all coordinates are finite and not too large."""
+    return (pos.abs() <= FARTHEST).all()

@@ -21,6 +21,7 @@ from torch_geometric_erwin.ops.build_tree.layout import (
 )
 from torch_geometric_erwin.ops.build_tree.orientation import (
     Orientation,
+    in_range,
     turn,
 )
 
@@ -41,14 +42,14 @@ def build_run(
     Args:
         pos: Positions, one cloud after the other, shape :math:`(N, D)`.
         mass: Mass of each point, shape :math:`(N)`.
-        box: Periodic cells, shape :math:`(B, D)`.
+        box: Periodic cells, shape :math:`(B, D)` or :math:`(B, R, D)`.
         levels: The counts of each level.
         ways: The orientations.
         make_layout: What splits nodes and lays points out.
 
     Returns:
         The tensors of every level; :obj:`None` where a turned coordinate is
-        not finite.
+        not finite or too large.
     """
     layout = make_layout(levels, pos.device)
     clouds = layout.counts.points.size(1)
@@ -68,7 +69,7 @@ def build_run(
             else:
                 turned = turn(pos[inside], way,
                               None if cell is None else cell[inside])
-                if not _all_finite(turned):
+                if not _all_in_range(turned):
                     return None
                 lists = _sort_axes(turned, cloud, clouds)
                 order = layout.order_of_balls(i, lists, turned)
@@ -101,11 +102,11 @@ def coarsen(
     return center[group], mass[group]
 
 
-def _all_finite(pos: Tensor) -> bool:
-    finite = torch.isfinite(pos).all()
+def _all_in_range(pos: Tensor) -> bool:
+    finite = in_range(pos)
     if pos.device.type == 'cpu':
         return bool(finite)
-    torch._assert_async(finite, "Expected 'pos' to stay finite when rotated")
+    torch._assert_async(finite, "Expected 'pos' to stay in range when turned")
     return True
 
 

@@ -14,7 +14,11 @@ from torch_geometric_erwin.ops.build_tree.layout import (
     to_device,
     where_true,
 )
-from torch_geometric_erwin.ops.build_tree.orientation import orientations
+from torch_geometric_erwin.ops.build_tree.orientation import (
+    FARTHEST,
+    in_range,
+    orientations,
+)
 from torch_geometric_erwin.ops.build_tree.reference import LevelTensors
 from torch_geometric_erwin.ops.native import library
 
@@ -117,7 +121,7 @@ def _checked_sizes(pos: Tensor, ptr: Tensor) -> np.ndarray:
     r"""Fetches the clouds' sizes, and with them whether all positions are
     finite: the only time that the host waits for the device.
     """
-    finite = torch.isfinite(pos).all().long().view(1).to(ptr.device)
+    finite = in_range(pos).long().view(1).to(ptr.device)
     host = torch.cat([ptr, finite]).cpu()
     if not host[-1]:
         raise _not_finite(pos)
@@ -130,8 +134,9 @@ def _not_finite(pos: Tensor) -> ValueError:
         return ValueError("Expected 'pos' to have finite coordinates (got "
                           "NaN or infinity)")
     most = pos.abs().max().item()
-    return ValueError(f"Expected 'pos' to stay finite when rotated (got "
-                      f"coordinates up to {most:g})")
+    return ValueError(f"Expected 'pos' to have coordinates of at most "
+                      f"{FARTHEST:g}, also when turned, so that their squares "
+                      f"are finite (got up to {most:g})")
 
 
 def _check_counts(levels: list[LevelCounts]) -> None:
