@@ -1,4 +1,4 @@
-r"""Trees in lattices, with some directions periodic, and with moving points."""
+r"""Trees in lattices, where any directions are periodic, and points move."""
 
 import itertools
 
@@ -82,7 +82,7 @@ def test_offsets_and_children(seed, dim, sizes):
     r"""They sum to zero, are those of images, and those of the cell's own
     frame where nothing was shifted.
     """
-    pos, batch, ptr = random_cloud(seed, sizes, dim)
+    pos, _, ptr = random_cloud(seed, sizes, dim)
     tree = BallTree.build(pos, ptr=ptr, box=random_box(seed, len(sizes), dim),
                           **OPTIONS)
     for _ in range(2):

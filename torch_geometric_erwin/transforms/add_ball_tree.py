@@ -20,8 +20,8 @@ class AddBallTree(BaseTransform):
     As the transform of a dataset it runs once per cloud, in the workers of a
     data loader; :meth:`torch_geometric_erwin.BallTree.from_data` reads the
     tree of a whole batch. Put it after transforms that reorder, add or drop
-    points. Moving points later keeps the balls, which may then be less
-    compact.
+    points, which reading the tree otherwise refuses. Moving points later
+    keeps the balls, which may then be less compact.
 
     Args:
         ball_size (int or list[int], optional): The number of slots of a
@@ -33,14 +33,18 @@ class AddBallTree(BaseTransform):
             degrees. (default: :obj:`(0., 45.)`)
         completion (str, optional): :obj:`"balanced"` or :obj:`"perfect"`.
             (default: :obj:`"balanced"`)
-        box (torch.Tensor or float or str, optional): The edges of the
-            periodic cell, or the name of the attribute that holds them.
+        box (torch.Tensor or float or str, optional): The periodic cell, its
+            edges or vectors, or the name of the attribute that holds it; see
+            :meth:`torch_geometric_erwin.BallTree.build`.
             (default: :obj:`None`)
         node_types (list[str], optional): For a
             :class:`~torch_geometric.data.HeteroData`, the node types to
             build a tree for. (default: all that have positions)
         attr (str, optional): The name of the attribute that holds the
             positions; the tree remembers it. (default: :obj:`"pos"`)
+        pbc (torch.Tensor or list[bool] or str, optional): Which directions
+            are periodic, or the name of the attribute that tells.
+            (default: :obj:`None`, all)
     """
     def __init__(
         self,
@@ -51,6 +55,7 @@ class AddBallTree(BaseTransform):
         box: Tensor | Sequence[float] | float | str | None = None,
         node_types: Sequence[str] | None = None,
         attr: str = 'pos',
+        pbc: Tensor | Sequence[bool] | bool | str | None = None,
     ) -> None:
         self.ball_size = ball_size
         self.strides = tuple(strides)
@@ -59,6 +64,7 @@ class AddBallTree(BaseTransform):
         self.box = box
         self.node_types = node_types
         self.attr = attr
+        self.pbc = pbc
 
     def forward(self, data: Data | HeteroData) -> Data | HeteroData:
         for store in stores_with_pos(data, self.node_types, self.attr):
@@ -70,14 +76,15 @@ class AddBallTree(BaseTransform):
                 strides=self.strides,
                 rotations=self.rotations,
                 completion=self.completion,
-                box=find_box(store, data, self.box),
+                box=find_value(store, data, self.box),
+                pbc=find_value(store, data, self.pbc),
             )
             tree.to_data(store, self.attr)
         return data
 
     def __repr__(self) -> str:
         options = {'strides': (), 'completion': 'balanced', 'box': None,
-                   'node_types': None, 'attr': 'pos'}
+                   'node_types': None, 'attr': 'pos', 'pbc': None}
         return describe(self, {
             'ball_size': self.ball_size, 'rotations': self.rotations}, options)
 
@@ -119,17 +126,21 @@ def stores_with_pos(
     return stores
 
 
-def find_box(store: Any, data: Any, box: Any) -> Any:
-    r"""Looks up the periodic cell, where it is given by its name.
+def find_value(store: Any, data: Any, value: Any) -> Any:
+    r"""Looks up a periodic cell or its directions, where their name is given.
 
     Raises:
         ValueError: If nothing has that name.
     """
-    if not isinstance(box, str):
-        return box
+    if not isinstance(value, str):
+        return value
     for place in (store, data):
-        if box in place:
-            value = place[box]
-            return value if torch.is_tensor(value) else torch.tensor(value)
-    raise ValueError(f"Expected 'data' to have an attribute {box!r} that "
-                     f"holds its periodic cell (got none)")
+        if value in place:
+            found = place[value]
+            return found if torch.is_tensor(found) else torch.tensor(found)
+    raise ValueError(f"Expected 'data' to have an attribute {value!r} that "
+                     f"holds its periodic cell, or tells what is periodic "
+                     f"(got none)")
+
+
+find_box = find_value

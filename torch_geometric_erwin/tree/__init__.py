@@ -7,6 +7,9 @@ from torch_geometric_erwin.tree.neighbors import (
     radius,
     radius_graph,
 )
+from torch_geometric_erwin.tree.pytree import register
+
+register()
 
 __all__ = [
     'BallTree',

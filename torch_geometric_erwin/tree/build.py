@@ -17,6 +17,7 @@ from torch_geometric_erwin.tree.checks import (
     check_finite,
     check_levels,
     check_pos,
+    check_range,
     check_rotations,
     check_vector,
 )
@@ -113,6 +114,7 @@ def move(tree: BallTree, pos: Tensor) -> BallTree:
                          f"{tree.device} (got {list(pos.shape)} on "
                          f"{pos.device})")
     check_finite(pos)
+    check_range(pos)
     return place(with_places(tree), pos)
 
 

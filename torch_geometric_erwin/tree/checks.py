@@ -8,6 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_geometric_erwin.ops.build_tree.orientation import (
+    FARTHEST,
+    in_range,
+)
+
 
 def check_pos(pos: Tensor, name: str = 'pos') -> None:
     if not isinstance(pos, Tensor):
@@ -25,6 +30,13 @@ def check_finite(pos: Tensor, name: str = 'pos') -> None:
     if not bool(torch.isfinite(pos).all()):
         raise ValueError(f"Expected '{name}' to have finite coordinates (got "
                          f"NaN or infinity)")
+
+
+def check_range(pos: Tensor) -> None:
+    if not bool(in_range(pos)):
+        raise ValueError(f"Expected 'pos' to have coordinates of at most "
+                         f"{FARTHEST:g}, so that their squares are finite "
+                         f"(got up to {pos.abs().max().item():g})")
 
 
 def check_vector(value: Tensor, name: str, pos: Tensor,

@@ -31,6 +31,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from torch_geometric_erwin.ops.build_tree.orientation import (
+    FARTHEST,
+    in_range,
+)
 from torch_geometric_erwin.tree.ball_tree import BallTree, Level
 from torch_geometric_erwin.tree.build import periodic
 from torch_geometric_erwin.tree.offsets import with_places
@@ -266,8 +270,8 @@ def _check_points(data: Any, pos: Tensor, ptr: Tensor,
                f"Expected 'data' to have its positions in the order in which "
                f"its ball tree was built (got the same positions in another "
                f"order). {CURE}")
-    _check(torch.isfinite(pos).all(), "Expected 'pos' to have finite "
-           "coordinates (got NaN or infinity)")
+    _check(in_range(pos), f"Expected 'pos' to have finite coordinates of at "
+           f"most {FARTHEST:g} (got others)")
     known = data.get('batch')
     if known is not None and len(known) == len(batch):
         _check((known == batch).all(),

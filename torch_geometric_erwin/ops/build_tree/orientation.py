@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.periodic import beyond, rounded
+
 FARTHEST = 1e18  # beyond, single precision cannot hold squares
 
 
