@@ -4,10 +4,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.nn import BatchNorm
 from torch_geometric.nn.inits import reset
 from torch_geometric.nn.resolver import normalization_resolver
 
 from torch_geometric_erwin.tree import BallTree
+
+try:
+    from torch.fx.experimental.symbolic_shapes import guard_or_false
+except ImportError:  # before PyTorch 2.8
+    guard_or_false = bool  # type: ignore[assignment]
 
 
 class CloudNorm(torch.nn.Module):
@@ -57,4 +63,22 @@ class CloudNorm(torch.nn.Module):
             return x
         if self.with_batch:
             return self.module(x, tree.batch, tree.num_clouds)
+        if torch.compiler.is_compiling() and isinstance(self.module,
+                                                        BatchNorm):
+            return self._compiled_batch_norm(x)
         return self.module(x)
+
+    def _compiled_batch_norm(self, x: Tensor) -> Tensor:
+        r"""PyG asks whether there is a single point, and PyTorch whether there
+        are any, which a compiler cannot tell where the tree is built within the model.
+        """
+        assert isinstance(self.module, BatchNorm)
+        norm = self.module.module
+        if not norm.training and norm.running_mean is not None:
+            scale = (norm.running_var + norm.eps).rsqrt()
+            x = (x - norm.running_mean) * scale
+            return x if norm.weight is None else x * norm.weight + norm.bias
+        if guard_or_false(x.size(0) <= 1):
+            return self.module(x)
+        torch._check(x.size(0) > 1)
+        return norm(x)

@@ -27,7 +27,21 @@ def make_cell(box: Tensor) -> Tensor:
     """
     if box.dim() == 2:
         return box
-    vectors = box.detach().cpu().double().numpy()
+    whole, dual, numbers = reduce_lattice(box.detach())
+    rows = whole @ box
+    return torch.cat([rows, dual, numbers @ rows], dim=1)
+
+
+@torch.library.custom_op('torch_geometric_erwin::reduce_lattice',
+                         mutates_args=())
+def reduce_lattice(box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Returns what turns vectors into short ones, shape :math:`(B, D, D)`,
+    what gives coordinates along these, of the same shape, and what turns
+    these into translations, shape :math:`(B, K, D)`. Opaque to the compiler.
+    """
+    vectors = box.cpu().double().numpy()
+    if not np.isfinite(vectors).all():
+        raise ValueError("Expected 'box' to have finite vectors (got others)")
     whole = lattice.reduce(vectors)
     short = whole @ vectors
     check_volume(vectors, short)
@@ -36,12 +50,21 @@ def make_cell(box: Tensor) -> Tensor:
     images = lattice.closer_images(short, eps)
     # The translations are whole combinations of the short vectors.
     numbers = (images @ dual.swapaxes(1, 2)).round()
-    rows = box.new_tensor(whole) @ box
-    return torch.cat([rows, box.new_tensor(dual),
-                      box.new_tensor(numbers) @ rows], dim=1)
+    if numbers.shape[1] == 0:  # one, to be the largest of something
+        numbers = np.zeros((len(whole), 1, whole.shape[1]))
+    return box.new_tensor(whole), box.new_tensor(dual), box.new_tensor(numbers)
+
+
+@reduce_lattice.register_fake
+def _fake_reduce(box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    count, dim = box.shape[:2]
+    images = torch.library.get_ctx().new_dynamic_size()
+    return (torch.empty_like(box), torch.empty_like(box),
+            box.new_empty(count, images, dim))
 
 
 def check_volume(vectors: np.ndarray, short: np.ndarray) -> None:
+    r"""Checks that vectors span as many dimensions as there are of them."""
     length = np.linalg.norm(vectors, axis=2)
     least = 1e-6 * length.max(axis=1, initial=0., keepdims=True)
     flat = ((length > 0) & (np.linalg.norm(short, axis=2) <= least)).any(1)
@@ -113,19 +136,14 @@ def nearest_image(difference: Tensor, cell: Tensor | None) -> Tensor:
     difference = difference - translations(times, cell)
     if cell.dim() <= times.dim():
         return difference
-    d, gain, shift = difference.detach(), None, None
-    for k in range(2 * d.size(-1), cell.size(-2)):
-        vector = cell[..., k, :]
-        product = inner(d, vector.detach())
-        better = 2 * product.abs() - inner(vector, vector).detach()
-        step = vector * product.sign().unsqueeze(-1)
-        if gain is None or shift is None:
-            gain, shift = better.clamp(min=0), torch.where(
-                (better > 0).unsqueeze(-1), step, 0.)
-            continue
-        shift = torch.where((better > gain).unsqueeze(-1), step, shift)
-        gain = torch.maximum(better, gain)
-    return difference if shift is None else difference - shift
+    images = cell[..., 2 * times.size(-1):, :]
+    product = inner(difference.detach().unsqueeze(-2), images.detach())
+    gain = 2 * product.abs() - inner(images, images).detach()
+    gain, best = gain.max(-1, keepdim=True)
+    sign = product.gather(-1, best).sign() * (gain > 0)
+    best = best.unsqueeze(-1).expand(*best.shape, times.size(-1))
+    images = images.expand(*product.shape, times.size(-1))
+    return difference - sign * images.gather(-2, best).squeeze(-2)
 
 
 def wrap(pos: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:

@@ -440,8 +440,9 @@ class BallTree:
     def cell_of_points(self) -> Tensor:
         r"""Returns :obj:`cell` for each point, or a single one for all."""
         assert self.cell is not None
-        one = self.cell.size(0) == 1
-        return self.cell if one else self.cell[self.batch]
+        if not torch.compiler.is_compiling() and self.cell.size(0) == 1:
+            return self.cell
+        return self.cell[self.batch]
 
     def box_of_ball(self, partition: int = 0) -> Tensor | None:
         r"""Returns :obj:`cell` for each ball; :obj:`None` if the tree is not

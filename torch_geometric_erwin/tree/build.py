@@ -55,11 +55,12 @@ def build(
     r"""See :meth:`BallTree.build`."""
     check_pos(pos)
     ball_sizes, strides = check_levels(ball_size, strides)
-    rotations = check_rotations(rotations)
+    rotations = [*rotations] if torch.compiler.is_compiling() else (
+        check_rotations(rotations))
     if completion not in ('balanced', 'perfect'):
         raise ValueError(f"Expected 'completion' to be 'balanced' or "
                          f"'perfect' (got {completion!r})")
-    clouds = group_clouds(pos, batch, ptr)
+    clouds = find_clouds(pos, batch, ptr)
     tree = periodic(BallTree(pos, clouds.batch, ()), clouds.ptr, box, pbc)
     order, pos = clouds.order, tree.pos
     levels = build_tree(
@@ -134,6 +135,39 @@ def _warn_of_empty_slots(ptr: Tensor, ball_size: int,
             f"virtual, as no cloud has more than {largest} points: "
             f"'ball_size={better}' holds them all, in less time and memory "
             f"(got 'ball_size={ball_size}')", stacklevel=4)
+
+
+def find_clouds(pos: Tensor, batch: Tensor | None,
+                ptr: Tensor | None) -> Clouds:
+    r"""As :func:`group_clouds`, in compiled functions, too."""
+    if not torch.compiler.is_compiling():
+        return group_clouds(pos, batch, ptr)
+    if batch is None and ptr is None:
+        number = torch.arange(2, device=pos.device)
+        return Clouds(number.new_zeros(pos.size(0)), number * pos.size(0),
+                      None)
+    return Clouds(*_opaque_clouds(pos.detach(), batch, ptr))
+
+
+@torch.library.custom_op('torch_geometric_erwin::group_clouds',
+                         mutates_args=())
+def _opaque_clouds(pos: Tensor, batch: Tensor | None,
+                   ptr: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    clouds = group_clouds(pos, batch, ptr)
+    order = clouds.order
+    if order is None:
+        order = torch.arange(pos.size(0), device=pos.device)
+    return clouds.batch.clone(), clouds.ptr.clone(), order
+
+
+@_opaque_clouds.register_fake
+def _fake_clouds(pos: Tensor, batch: Tensor | None,
+                 ptr: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    size = torch.library.get_ctx().new_dynamic_size() if ptr is None else (
+        ptr.size(0))
+    numbers = [pos.new_empty(n, dtype=torch.long)
+               for n in (pos.size(0), size, pos.size(0))]
+    return numbers[0], numbers[1], numbers[2]
 
 
 def group_clouds(pos: Tensor, batch: Tensor | None,

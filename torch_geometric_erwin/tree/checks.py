@@ -115,15 +115,15 @@ def check_box(
     else:
         cell = _check_edges(cell, dim, num_clouds, pbc is None)
     if pbc is None:
-        finite = bool(torch.isfinite(cell).all())
+        finite = torch.isfinite(cell).all()
     else:
         periodic = check_pbc(pbc, pos, num_clouds)
         if cell.dim() == 2:
             cell = torch.where(periodic, cell, 0.).diag_embed()
         cell = torch.where(periodic.unsqueeze(-1), cell, 0.)
-        finite = bool((torch.isfinite(cell).all(-1)
-                       & (cell.any(-1) | ~periodic)).all())
-    if not finite:
+        finite = (torch.isfinite(cell).all(-1)
+                  & (cell.any(-1) | ~periodic)).all()
+    if not torch.compiler.is_compiling() and not bool(finite):
         raise ValueError(f"Expected 'box' to have finite vectors, that are "
                          f"not zero, in all periodic directions (got "
                          f"{cell.tolist()})")
@@ -137,9 +137,10 @@ def _is_lattice(cell: Tensor, dim: int, num_clouds: int) -> bool:
     dimensions. It is edges if all numbers are positive, as edges have to be.
     """
     shape = list(cell.shape)
-    if shape in ([1, dim, dim], [num_clouds, dim, dim]):
+    if cell.dim() == 3:
+        _check_lattice(shape, dim, num_clouds)
         return True
-    if shape != [dim, dim] or dim == 1:
+    if shape != [dim, dim] or dim == 1 or torch.compiler.is_compiling():
         return False
     if dim != num_clouds or not bool((cell > 0).all()):
         return True
@@ -152,6 +153,15 @@ def _is_lattice(cell: Tensor, dim: int, num_clouds: int) -> bool:
     return False
 
 
+def _check_lattice(shape: list[int], dim: int, num_clouds: int) -> None:
+    if torch.compiler.is_compiling():  # numbers of clouds are not known then
+        return
+    if shape not in ([1, dim, dim], [num_clouds, dim, dim]):
+        raise ValueError(f"Expected 'box' to have vectors of shape [{dim}, "
+                         f"{dim}] or [{num_clouds}, {dim}, {dim}] (got "
+                         f"{shape})")
+
+
 def _check_edges(cell: Tensor, dim: int, num_clouds: int,
                  all_periodic: bool) -> Tensor:
     if list(cell.shape) not in ([], [dim], [1, dim], [num_clouds, dim]):
@@ -159,7 +169,9 @@ def _check_edges(cell: Tensor, dim: int, num_clouds: int,
             f"Expected 'box' to be a number, edges of shape [{dim}] or "
             f"[{num_clouds}, {dim}], or vectors of shape [{dim}, {dim}] or "
             f"[{num_clouds}, {dim}, {dim}] (got {list(cell.shape)})")
-    if all_periodic and not bool(((cell > 0) & torch.isfinite(cell)).all()):
+    if torch.compiler.is_compiling() or not all_periodic:
+        return cell.expand(num_clouds, dim)  # builders check as well
+    if not bool(((cell > 0) & torch.isfinite(cell)).all()):
         raise ValueError(f"Expected 'box' to have positive, finite edges "
                          f"(got {cell.tolist()})")
     return cell.expand(num_clouds, dim)

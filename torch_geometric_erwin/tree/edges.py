@@ -4,7 +4,11 @@ import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.distance import at_least_float
-from torch_geometric_erwin.ops.periodic import nearest_image, translations
+from torch_geometric_erwin.ops.periodic import (
+    nearest_image,
+    reduce_lattice,
+    translations,
+)
 from torch_geometric_erwin.tree.ball_tree import BallTree
 
 
@@ -17,9 +21,8 @@ def edge_vectors(tree: BallTree, edge_index: Tensor,
     if tree.box is None or tree.cell is None:
         _expect_no_shift(edge_shift)
         return vector
-    one = tree.box.size(0) == 1
     cell, box = tree.cell, tree.box
-    if not one:
+    if torch.compiler.is_compiling() or box.size(0) > 1:
         cloud = tree.batch[target]
         cell, box = cell[cloud], box[cloud]
     if edge_shift is None:
@@ -44,11 +47,11 @@ def shift_to_caller(tree: BallTree, edge_index: Tensor,
     r"""Turns shifts of the tree's positions into those of the positions
     before they were wrapped.
     """
-    if tree.image is None or tree.box is None or tree.cell is None:
+    if tree.image is None or tree.box is None:
         return shift
-    moved = translations(tree.image, tree.cell_of_points())
-    box = tree.box if tree.box.dim() == 3 else tree.box.diag_embed()
-    along = torch.linalg.pinv(box.detach())
-    along = along if len(along) == 1 else along[tree.batch]
-    image = (moved.detach().unsqueeze(1) @ along).squeeze(1).round().long()
+    image = tree.image
+    if tree.box.dim() == 3:
+        whole = reduce_lattice(tree.box.detach())[0]
+        image = (image.unsqueeze(1) @ whole[tree.batch]).squeeze(1)
+    image = image.round().long()
     return shift - image[edge_index[0]] + image[edge_index[1]]

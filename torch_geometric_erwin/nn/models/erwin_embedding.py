@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -82,6 +84,7 @@ class ErwinEmbedding(torch.nn.Module):
         """
         x = self.lin(x)
         if edge_index is None and len(self.convs) > 0:
+            tree = replace(tree, image=None)  # shifts are the tree's own
             edge_index, edge_shift = tree.knn_graph(self.k, return_shift=True)
         for conv in self.convs:
             args = x, edge_index, tree, edge_shift

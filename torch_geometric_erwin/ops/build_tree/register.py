@@ -53,7 +53,7 @@ def _build_tree(
         pos = pos.float()
     pos = pos.contiguous()
     if box is not None:
-        box = box.to(pos.dtype).contiguous()
+        box = _check_box(box).to(pos.dtype).contiguous()
     backend = _choose(backend, pos)
     build_run = BUILDERS[backend]
     sizes = _sizes(ptr) if backend == 'cpp' else _checked_sizes(pos, ptr)
@@ -111,6 +111,15 @@ def _choose(backend: str, pos: Tensor) -> str:
     if pos.device.type == 'cpu' and library() is not None:
         return 'cpp'
     return 'triton' if triton.serves(pos) else 'torch'
+
+
+def _check_box(box: Tensor) -> Tensor:
+    r"""Checks edges, which compiled functions cannot do."""
+    if box.device.type == 'cpu' and box.dim() == 2 and not bool(
+            ((box > 0) & (box < torch.inf)).all()):
+        raise ValueError(f"Expected 'box' to have positive, finite edges "
+                         f"(got {box.tolist()})")
+    return box
 
 
 def _sizes(ptr: Tensor) -> np.ndarray:
