@@ -100,7 +100,8 @@ class TreeBuilder {
     grower_.reserve(n);
     order_.reset(new int32_t[n]);
     if (std::is_same_v<P, Indexed>) turned_.reset(new T[n * dim_]);
-    if (!load(pos_, 0, 0)) return false;
+    find_origins();
+    if (!load(pos_, 0, 0, origins_.get())) return false;
     std::vector<Node<Counts>> roots;
     for (int64_t c = 0; c < num_clouds_; ++c) {
       const int64_t begin = point_ptr_[0][c];
@@ -116,16 +117,32 @@ class TreeBuilder {
 
   // Loads a level's points, turned; false where a coordinate is not finite or
   // too large. A sum of zeros tells: infinity times zero is NaN.
-  bool load(const T* coords, int l, int o) {
+  bool load(const T* coords, int l, int o, const T* origins) {
     const Turn<T> turn(a_, o);
     std::atomic<bool> finite{true};
     team_.chunks(total(l), kGrain, [&](int64_t begin, int64_t end, int) {
       const T zero =
-          turn.load(coords, begin, end, point_ptr_[l], first_cloud_,
+          turn.load(coords, begin, end, point_ptr_[l], first_cloud_, origins,
                     grower_.points(), turned_.get());
       if (!(zero == 0)) finite = false;
     });
     return finite;
+  }
+
+  // The least coordinates of each cloud, for clouds that are not periodic.
+  void find_origins() {
+    const bool turns = a_.num_levels * a_.num_orientations > 1 ||
+                       a_.orientations[0].sine != 0.0;
+    if (a_.box || !turns) return;
+    origins_.reset(new T[num_clouds_ * dim_]);
+    team_.for_each(num_clouds_, [&](int64_t c, int) {
+      T* low = &origins_[c * dim_];
+      const int64_t begin = point_ptr_[0][c], end = point_ptr_[0][c + 1];
+      if (begin < end) std::copy_n(pos_ + begin * dim_, dim_, low);
+      for (int64_t i = begin; i < end; ++i)
+        for (int a = 0; a < dim_; ++a)
+          low[a] = std::min(low[a], pos_[i * dim_ + a]);
+    });
   }
 
   // The points in the order of the tree, where all that follows reads them.
@@ -134,10 +151,13 @@ class TreeBuilder {
     coords_.reset(new T[total(0) * dim_]);
     if (mass) mass_.reset(new T[total(0)]);
     team_.chunks(total(0), kGrain, [&](int64_t begin, int64_t end, int) {
+      int64_t cloud = 0;
       for (int64_t i = begin; i < end; ++i) {
         const int64_t from = order_[i];
+        while (i >= point_ptr_[0][cloud + 1]) ++cloud;
+        const T* low = origins_ ? &origins_[cloud * dim_] : nullptr;
         for (int a = 0; a < dim_; ++a)
-          coords_[i * dim_ + a] = pos_[from * dim_ + a];
+          coords_[i * dim_ + a] = pos_[from * dim_ + a] - (low ? low[a] : 0);
         if (mass) mass_[i] = mass[point_base_[0] + from];
       }
     });
@@ -149,7 +169,7 @@ class TreeBuilder {
     if (dim_ == 1) {
       slide(l, o);
     } else {
-      if (!load(coords_.get(), l, o)) return false;
+      if (!load(coords_.get(), l, o, nullptr)) return false;
       std::vector<Node<Balls::State>> roots;
       for (int64_t c = 0; c < num_clouds_; ++c) {
         const int64_t begin = point_ptr_[l][c];
@@ -283,7 +303,7 @@ class TreeBuilder {
   std::vector<int64_t> point_base_, ball_base_;  // of the clouds before
   std::vector<std::vector<int64_t>> point_ptr_, ball_ptr_;
   std::vector<std::unique_ptr<int32_t[]>> slot_, first_;
-  std::unique_ptr<T[]> turned_, coords_, mass_;
+  std::unique_ptr<T[]> turned_, coords_, mass_, origins_;
   std::unique_ptr<int32_t[]> order_, turn_order_;
 };
 

@@ -26,12 +26,13 @@ class Turn {
   }
 
   // Fills points[begin, end); points of more dimensions than they can carry
-  // go to `turned`. `ptr` are the offsets of the clouds from `first_cloud` on.
+  // go to `turned`. `ptr` are the offsets of the clouds from `first_cloud` on,
+  // `origins` what is the origin of each, or null.
   // Returns a sum of zeros, but NaN if a coordinate is not finite or too large.
   template <class P>
   T load(const T* coords, int64_t begin, int64_t end,
-         const std::vector<int64_t>& ptr, int64_t first_cloud, P* points,
-         T* turned) const {
+         const std::vector<int64_t>& ptr, int64_t first_cloud,
+         const T* origins, P* points, T* turned) const {
     constexpr int kAxes = Space<T, P>::kAxes;
     if (kAxes > 0 && still_) return copy<kAxes>(coords, begin, end, points);
     int64_t cloud =
@@ -40,7 +41,16 @@ class Turn {
     for (int64_t i = begin; i < end; ++i) {
       while (i >= ptr[cloud + 1]) ++cloud;
       T* x = turned ? turned + i * dim_ : own;
-      turn(coords + i * dim_, first_cloud + cloud, x);
+      if (origins && way_.sine != 0.0) {
+        // Far from the origin, turning would cost precision.
+        T near[4];
+        T* from = dim_ <= 4 ? near : x;
+        for (int a = 0; a < dim_; ++a)
+          from[a] = coords[i * dim_ + a] - origins[cloud * dim_ + a];
+        turn(from, first_cloud + cloud, x);
+      } else {
+        turn(coords + i * dim_, first_cloud + cloud, x);
+      }
       for (int a = 0; a < dim_; ++a) zero += x[a] * kToLimit * 0;
       if constexpr (kAxes > 0) std::copy_n(x, kAxes, points[i].x);
       points[i].id = static_cast<int32_t>(i);
@@ -68,7 +78,7 @@ class Turn {
 
   // Every step is one rounded operation, as in torch.
   void turn(const T* from, int64_t cloud, T* x) const {
-    std::copy_n(from, dim_, x);
+    if (from != x) std::copy_n(from, dim_, x);
     if (box_ != nullptr) {
       const T* box = box_ + cloud * rows_ * dim_;
       rows_ == 1 ? shift(box, x) : shift_along(box, from, x);

@@ -32,7 +32,9 @@ def check_input(x: Any, tree: Any, channels: int, dim: int | None,
 def check_tree(tree: Any, dim: int | None, name: str = 'tree') -> None:
     if not isinstance(tree, BallTree):
         raise ValueError(f"Expected '{name}' to be a BallTree (got "
-                         f"{type(tree).__name__})")
+                         f"{type(tree).__name__}). Trees of a data set belong "
+                         f"on its data by 'AddBallTree' or 'tree.to_data', "
+                         f"from where 'BallTree.from_data' reads them")
     if dim is not None and tree.pos.size(1) != dim:
         raise ValueError(f"Expected '{name}' to have positions in {dim} "
                          f"dimensions, as the layer's 'dim' says (got "
@@ -99,3 +101,13 @@ def check_edge_index(edge_index: Any) -> None:
                else type(edge_index).__name__)
         raise ValueError(f"Expected 'edge_index' to hold integers of shape "
                          f"[2, num_edges] (got {got})")
+
+
+def check_edge_shift(edge_shift: Any, edge_index: Tensor, dim: int) -> None:
+    size = [edge_index.size(1), dim]
+    if edge_shift is not None and (not isinstance(edge_shift, Tensor)
+                                   or list(edge_shift.shape) != size):
+        got = (list(edge_shift.shape) if isinstance(edge_shift, Tensor)
+               else type(edge_shift).__name__)
+        raise ValueError(f"Expected 'edge_shift' to have shape [num_edges, "
+                         f"dim], {size} (got {got})")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree.centers import group_centers
+from torch_geometric_erwin.ops.build_tree.reference import to_origin
 from torch_geometric_erwin.ops.distance import at_least_float
 from torch_geometric_erwin.tree import groups
 from torch_geometric_erwin.tree.offsets import (
@@ -386,6 +387,15 @@ class BallTree:
         """
         from torch_geometric_erwin.tree.slot_order import in_slot_order
         return in_slot_order(self)
+
+    def centered(self) -> 'BallTree':
+        r"""Returns the tree with each cloud moved to the origin, where single
+        precision tells points apart best; in a periodic cell, as it is.
+        """
+        if self.cell is not None:
+            return self
+        return replace(self, pos=to_origin(at_least_float(self.pos),
+                                           self.batch, self.num_clouds))
 
     def with_masks(self) -> 'BallTree':
         r"""Returns the tree with masks at all levels, also where no slot is

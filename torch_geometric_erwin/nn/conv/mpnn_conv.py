@@ -7,6 +7,7 @@ from torch_geometric.typing import OptTensor
 from torch_geometric_erwin.nn.checks import (
     check_choice,
     check_edge_index,
+    check_edge_shift,
     check_input,
     check_positive,
 )
@@ -116,6 +117,7 @@ class MPNNConv(MessagePassing):
         """
         check_input(x, tree, self.channels, self.dim)
         check_edge_index(edge_index)
+        check_edge_shift(edge_shift, edge_index, self.dim)
         edge = tree.edge_vectors(edge_index, edge_shift)
         if self.basis is not None:
             edge = self.basis(length(edge))

@@ -8,6 +8,7 @@ from torch_geometric.nn import Linear
 from torch_geometric_erwin.nn.checks import (
     check_choice,
     check_edge_index,
+    check_edge_shift,
     check_input,
     check_positive,
 )
@@ -60,6 +61,9 @@ class ErwinTransformer(torch.nn.Module):
         completion (str, optional): How the model builds trees; see
             :meth:`torch_geometric_erwin.BallTree.build`.
             (default: :obj:`"balanced"`)
+        periodic (bool, optional): Whether all trees have to be periodic
+            (:obj:`True`) or none may be (:obj:`False`): outputs depend on
+            it. (default: :obj:`None`, either)
         k (int, optional): Number of nearest neighbors in the embedding where
             no edges are given. (default: :obj:`16`)
         basis (str, optional): What messages are told of positions; see
@@ -112,6 +116,7 @@ class ErwinTransformer(torch.nn.Module):
         decode: bool = True,
         rotations: Sequence[float] = (0., 45.),
         completion: str = 'balanced',
+        periodic: bool | None = None,
         k: int = 16,
         basis: str = 'position',
         num_basis: int = 8,
@@ -145,6 +150,7 @@ class ErwinTransformer(torch.nn.Module):
         self.decode = decode
         self.rotations = check_rotations(rotations)
         self.completion = completion
+        self.periodic = periodic
 
         def blocks(channels: int, heads: int, depth: int) -> ErwinConv:
             return ErwinConv(channels, channels, heads, dim=dim, depth=depth,
@@ -194,7 +200,8 @@ class ErwinTransformer(torch.nn.Module):
         pos: Tensor,
         batch: Tensor | None = None,
         *,
-        box: Tensor | Sequence[float] | float | None = None,
+        box: Tensor | Sequence[Any] | float | None = None,
+        pbc: Tensor | Sequence[Any] | bool | None = None,
         ptr: Tensor | None = None,
     ) -> BallTree:
         r"""Builds the tree that the model works on, with its levels and
@@ -202,7 +209,8 @@ class ErwinTransformer(torch.nn.Module):
         """
         return BallTree.build(pos, batch, ball_size=self.ball_sizes,
                               strides=self.strides, rotations=self.rotations,
-                              completion=self.completion, box=box, ptr=ptr)
+                              completion=self.completion, box=box, pbc=pbc,
+                              ptr=ptr)
 
     @staticmethod
     def from_official(
@@ -242,7 +250,9 @@ class ErwinTransformer(torch.nn.Module):
         *,
         pos: Tensor | None = None,
         batch: Tensor | None = None,
-        box: Tensor | Sequence[float] | float | None = None,
+        box: Tensor | Sequence[Any] | float | None = None,
+        pbc: Tensor | Sequence[Any] | bool | None = None,
+        edge_shift: Tensor | None = None,
     ) -> Any:
         r"""Runs the forward pass of the module.
 
@@ -257,21 +267,29 @@ class ErwinTransformer(torch.nn.Module):
                 (default: :obj:`None`)
             batch (torch.Tensor, optional): The cloud of each point.
                 (default: :obj:`None`)
-            box (torch.Tensor or float, optional): The edges of the periodic
-                cell. (default: :obj:`None`)
+            box (torch.Tensor or float, optional): The periodic cell; see
+                :meth:`torch_geometric_erwin.BallTree.build`.
+                (default: :obj:`None`)
+            pbc (torch.Tensor or list[bool], optional): Which directions are
+                periodic. (default: :obj:`None`, all)
+            edge_shift (torch.Tensor, optional): Of given edges in a periodic
+                cell, how many of its vectors lead from sources to their
+                images, shape :math:`(E, D)`.
+                (default: :obj:`None`, the nearest images)
 
         Raises:
             ValueError: If features and tree do not fit each other or the
                 model.
         """
-        tree = self._find_tree(tree, pos, batch, box)
+        tree = self._find_tree(tree, pos, batch, box, pbc)
         check_input(x, tree, self.in_channels, self.dim)
         if edge_index is not None:
             check_edge_index(edge_index)
-        x = self.embedding(x, tree, edge_index)
+            check_edge_shift(edge_shift, edge_index, self.dim)
+        x = self.embedding(x, tree, edge_index, edge_shift)
 
-        # From here on, balls are runs of rows.
-        level, index, inverse = tree.in_slot_order()
+        # From here on, balls are runs of rows, and small numbers tell where.
+        level, index, inverse = tree.centered().in_slot_order()
         x, skips = x[index], []
         for conv, pool in zip(self.encoder, self.pools, strict=False):
             x = conv(x, level)
@@ -295,20 +313,23 @@ class ErwinTransformer(torch.nn.Module):
         tree: BallTree | None,
         pos: Tensor | None,
         batch: Tensor | None,
-        box: Tensor | Sequence[float] | float | None,
+        box: Tensor | Sequence[Any] | float | None,
+        pbc: Tensor | Sequence[Any] | bool | None,
     ) -> BallTree:
         if (tree is None) == (pos is None):
             raise ValueError(f"Expected either 'tree' or 'pos' to be given "
                              f"(got {'neither' if pos is None else 'both'})")
         if tree is None:
             assert pos is not None
-            return self.build_tree(pos, batch, box=box)
-        if batch is not None or box is not None:
-            raise ValueError("Expected 'batch' and 'box' to be given along "
-                             "with 'pos' (got them along with 'tree')")
+            self._check_periodic(box is not None)
+            return self.build_tree(pos, batch, box=box, pbc=pbc)
+        if any(arg is not None for arg in (batch, box, pbc)):
+            raise ValueError("Expected 'batch', 'box' and 'pbc' to be given "
+                             "along with 'pos' (got one along with 'tree')")
         if not isinstance(tree, BallTree):
             raise ValueError(f"Expected 'tree' to be a BallTree "
                              f"(got {type(tree).__name__})")
+        self._check_periodic(tree.box is not None)
         ours = (self.ball_sizes, self.strides, len(self.rotations))
         theirs = (tree.ball_sizes, tree.strides, tree.num_orientations)
         if ours != theirs:
@@ -316,7 +337,22 @@ class ErwinTransformer(torch.nn.Module):
                 f"Expected 'tree' to have the model's ball sizes, strides "
                 f"and number of orientations, {ours}: use 'build_tree' of "
                 f"the model (got {theirs})")
+        how = (tuple(self.rotations), self.completion)
+        if tree.rotations is not None and how != (tree.rotations,
+                                                  tree.completion):
+            raise ValueError(
+                f"Expected 'tree' to be built with the model's 'rotations' "
+                f"and 'completion', {how}: use 'build_tree' of the model "
+                f"(got {(tree.rotations, tree.completion)})")
         return tree
+
+    def _check_periodic(self, is_periodic: bool) -> None:
+        if self.periodic not in (None, is_periodic):
+            raise ValueError(
+                f"Expected a {'' if self.periodic else 'tree without a '}"
+                f"periodic {'tree' if self.periodic else 'cell'}, as the "
+                f"model's 'periodic={self.periodic}' says (got one "
+                f"{'with' if is_periodic else 'without'} a 'box')")
 
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}({self.in_channels}, '

@@ -60,7 +60,9 @@ def build_run(
         slot, mask, rank = layout.slots(i)
         orders = [torch.arange(level.num_points, device=pos.device)]
         if i == 0:
-            turned = turn(pos, ways[0], cell)
+            near = pos if box is not None else to_origin(pos, cloud, clouds)
+            turned = turn(near if ways[0].sine else pos, ways[0], cell)
+            pos = near
             orders = [layout.order(_sort_axes(turned, cloud, clouds), turned)]
         inside = orders[0]
         for way in ways[1:]:
@@ -84,6 +86,14 @@ def build_run(
             pos, mass = coarsen(pos, mass, out[-1][0][0], mask, level.stride,
                                 levels[i + 1].num_points)
     return out
+
+
+def to_origin(pos: Tensor, cloud: Tensor, num_clouds: int) -> Tensor:
+    r"""Moves clouds to the origin, lest turning them cost precision."""
+    low = pos.new_zeros(num_clouds, pos.size(1)).scatter_reduce(
+        0, cloud.unsqueeze(1).expand_as(pos), pos.detach(), 'amin',
+        include_self=False)
+    return pos - low[cloud]
 
 
 def coarsen(
