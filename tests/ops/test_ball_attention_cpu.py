@@ -14,10 +14,13 @@ from torch_geometric_erwin.ops.ball_attention import (
     cpu,
     reference,
 )
+from torch_geometric_erwin.ops.native import isa_level
 
 pytestmark = pytest.mark.skipif(not cpu.available(), reason='not built')
 
 OPS = torch.ops.torch_geometric_erwin
+# Variants that this machine runs, and no other in their place:
+LEVELS = [level for level in range(3) if isa_level(level) == level] or [0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -25,7 +28,8 @@ OPS = torch.ops.torch_geometric_erwin
        st.integers(1, 8), st.sampled_from([1, 3, 8, 16, 24, 32, 40, 64]),
        st.integers(1, 5), st.sampled_from(BIASES), st.integers(1, 4),
        st.sampled_from([0.01, 0.3, 0.9, 1.]), st.sampled_from([None, 1., 2.]),
-       st.sampled_from([torch.float32, torch.float64]), st.integers(0, 2))
+       st.sampled_from([torch.float32, torch.float64]),
+       st.sampled_from(LEVELS))
 def test_equals_the_formula(ball_size, heads, width, dim, bias, num_balls,
                             filled, box, pos_dtype, widest):
     torch.manual_seed(ball_size)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from torch_geometric_erwin.ops.dense import cpu, reference
+from torch_geometric_erwin.ops.native import isa_level
 
 pytestmark = pytest.mark.skipif(not cpu.available(), reason='not built')
 
@@ -21,7 +22,10 @@ fixed = settings(max_examples=20, deadline=None,
                  suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.fixture(params=[0, 1, 2])
+@pytest.fixture(params=[
+    pytest.param(level, marks=pytest.mark.skipif(
+        isa_level(level) != level, reason='needs wider vectors'))
+    for level in range(3)])
 def widest(request: Any) -> Iterator[int]:
     before, cpu.WIDEST = cpu.WIDEST, request.param
     yield request.param

@@ -31,7 +31,10 @@ BUILD = [
      "Expected 'pos' to have finite coordinates"),
     ({'pos': torch.full((40, 3), 3e38)},
      "Expected 'pos' to have coordinates of at most 1e+18, also when turned"),
-    ({'pos': torch.full((40, 3), 9e17)}, "(got up to 9e+17)"),
+    ({'pos': torch.tensor([[0.], [9e17]]).expand(2, 3)},
+     "(got up to 9e+17)"),
+    ({'ball_size': 2, 'strides': [1] * 16},
+     "Expected 'strides' to make at most 16 levels (got 17)"),
     ({'ball_size': 48}, "Expected 'ball_size' to be a power of two (got 48)"),
     ({'ball_size': 0}, "Expected 'ball_size' to be a power of two (got 0)"),
     ({'ball_size': 8.}, "Expected 'ball_size' to be a power of two"),
@@ -89,6 +92,15 @@ def test_not_finite_in_torch_builder():
     large = torch.full((2, 2), 3e38)
     with pytest.raises(ValueError, match='at most 1e'):
         build_tree(large, ptr, [4], [], [0., 45.], backend='torch')
+
+
+def test_levels_in_the_kernel():
+    r"""Whoever calls the operator, under ``python -O``, too."""
+    from torch_geometric_erwin.ops.build_tree import build_tree
+    for backend in ('cpp', 'auto'):
+        with pytest.raises(ValueError, match='at most 16 levels'):
+            build_tree(torch.rand(4, 2), torch.tensor([0, 4]), [4] * 17,
+                       [2] * 16, [0.], backend=backend)
 
 
 PERMUTATION = [

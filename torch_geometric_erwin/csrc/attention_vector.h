@@ -28,7 +28,7 @@ constexpr int kTile = 4;
 
 #if defined(__GNUC__)
 typedef float V __attribute__((vector_size(4 * kWidth)));
-typedef int32_t I __attribute__((vector_size(4 * kWidth)));
+typedef uint32_t I __attribute__((vector_size(4 * kWidth)));
 
 #if TGE_ISA_LEVEL == 2
 TGE_VECTOR V splat(float x) { return _mm512_set1_ps(x); }
@@ -40,7 +40,7 @@ TGE_VECTOR V splat(float x) { return V{x, x, x, x}; }
 // Where `a < b` is true: `x`; elsewhere, also where it is unordered: `y`.
 TGE_VECTOR V choose(V a, V b, V x, V y) { return a < b ? x : y; }
 TGE_VECTOR V shifted(V x) {
-  return (V)(((I)x << 23) + 0x3f800000);
+  return (V)(((I)x << 23) + 0x3f800000u);
 }
 #else
 struct V {

@@ -31,22 +31,21 @@ namespace tge {
 using Parallel = void (*)(void (*call)(void*), void* data,
                           unsigned num_threads, unsigned flags);
 
+// Set when the library is loaded, and by forks from then on (`parallel.cpp`).
 inline std::atomic<bool>& is_forked() {
   static std::atomic<bool> forked{false};
   return forked;
 }
 
-inline Parallel find_openmp() {
-#if defined(__unix__) || defined(__APPLE__)
-  if (pthread_atfork(nullptr, nullptr, [] { is_forked() = true; }) == 0)
-    return reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-#endif
-  return nullptr;
-}
-
 inline Parallel openmp() {
-  static const Parallel found = find_openmp();
-  return is_forked() ? nullptr : found;
+  if (is_forked()) return nullptr;
+#if defined(__unix__) || defined(__APPLE__)
+  static const auto found =
+      reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  return found;
+#else
+  return nullptr;
+#endif
 }
 
 class Team {

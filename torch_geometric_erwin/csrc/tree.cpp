@@ -358,8 +358,9 @@ bool build(const TgeTree& args) {
 }  // namespace tge
 
 // 0: built; 1: a coordinate is not finite or too large, maybe when turned; 2:
-// out of memory.
+// out of memory; 3: too many levels.
 TGE_EXPORT int tge_build_tree(const tge::TgeTree* args) {
+  if (args->num_levels > tge::kMaxLevels) return 3;
   try {
     const bool finite = args->scalar_size == 4 ? tge::build<float>(*args)
                                                : tge::build<double>(*args);

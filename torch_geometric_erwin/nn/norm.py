@@ -70,7 +70,8 @@ class CloudNorm(torch.nn.Module):
 
     def _compiled_batch_norm(self, x: Tensor) -> Tensor:
         r"""PyG asks whether there is a single point, and PyTorch whether there
-        are any, which a compiler cannot tell where the tree is built within the model.
+        are any, which a compiler cannot tell where the tree is built within
+        the model.
         """
         assert isinstance(self.module, BatchNorm)
         norm = self.module.module

@@ -47,6 +47,14 @@ if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=lambda: _forked.append(True))
 
 
+def isa_level(most: int) -> int:
+    r"""Returns which variant runs where :obj:`most` is allowed: 0 for what
+    every machine has, 1 for AVX2, 2 for AVX-512.
+    """
+    lib = library()
+    return -1 if lib is None else lib.tge_isa_level(most)
+
+
 def wanted() -> bool:
     r"""Whether compiled code may be used at all."""
     return os.environ.get('TORCH_GEOMETRIC_ERWIN_NATIVE', '1') != '0'

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_geometric_erwin.ops.build_tree.counts import MAX_LEVELS
 from torch_geometric_erwin.ops.build_tree.orientation import (
     FARTHEST,
     in_range,
@@ -68,6 +69,9 @@ def check_levels(
 ) -> tuple[list[int], list[int]]:
     r"""Returns one ball size per level and the strides between them."""
     strides = list(strides)
+    if len(strides) >= MAX_LEVELS:
+        raise ValueError(f"Expected 'strides' to make at most {MAX_LEVELS} "
+                         f"levels (got {len(strides) + 1})")
     if isinstance(ball_size, Sequence):
         ball_sizes = list(ball_size)
     else:

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.build_tree.counts import LevelCounts
+from torch_geometric_erwin.ops.build_tree.counts import (
+    MAX_LEVELS,
+    LevelCounts,
+)
 from torch_geometric_erwin.ops.build_tree.orientation import Orientation
 from torch_geometric_erwin.ops.build_tree.reference import LevelTensors
 from torch_geometric_erwin.ops.native import library, pointer
-
-MAX_LEVELS = 16
 
 
 class _Tree(ctypes.Structure):
@@ -46,7 +47,7 @@ def build_run(
 ) -> list[LevelTensors] | None:
     r"""As :func:`reference.build_run`, on the CPU."""
     lib = library()
-    assert lib is not None and len(levels) <= MAX_LEVELS
+    assert lib is not None
     pos = pos.contiguous()
     mass = None if mass is None else mass.contiguous()
     out: list[LevelTensors] = []
@@ -82,6 +83,9 @@ def build_run(
     if status == 2:
         raise MemoryError(f"Not enough memory for a ball tree of "
                           f"{pos.size(0)} points")
+    if status == 3:
+        raise ValueError(f"Expected 'strides' to make at most {MAX_LEVELS} "
+                         f"levels (got {len(levels)})")
     return None if status == 1 else out
 
 

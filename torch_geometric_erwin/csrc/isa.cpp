@@ -1,0 +1,13 @@
+// Tells which variant of a kernel runs, for tests that are about one of them.
+#include "isa.h"
+
+#include "export.h"
+
+TGE_EXPORT int tge_isa_level(int most) {
+#if defined(TGE_MORE_ISAS)
+  return isa_level(most);
+#else
+  (void)most;
+  return 0;
+#endif
+}
