@@ -3,11 +3,13 @@ r"""Attention to compare with the formula in double precision."""
 import torch
 from torch import Tensor
 
+from tests.tree.test_cells import random_box
 from torch_geometric_erwin.ops.ball_attention import (
     Balls,
     ball_attention,
     reference,
 )
+from torch_geometric_erwin.ops.periodic import make_cell
 
 BIASES = ['distance', 'squared', None]
 Case = tuple[list[Tensor], Tensor, Tensor | None, Balls]
@@ -22,7 +24,7 @@ def case(
     *,
     num_balls: int = 3,
     filled: float = 1.,
-    box: float | None = None,
+    box: float | str | None = None,
     dtype: torch.dtype = torch.float32,
     pos_dtype: torch.dtype = torch.float32,
     device: str = 'cpu',
@@ -47,7 +49,11 @@ def case(
     pos = pos[torch.randint(n, (n, ))]
     slope = torch.randn(heads).to(device).requires_grad_()
     cell = None
-    if box is not None:
+    if box == 'lattice':  # some smaller than the balls; no ties to break
+        pos = pos + torch.rand(n, dim) / 512
+        lattice = random_box(n, num_balls, dim).to(pos_dtype)
+        cell = make_cell(lattice / 4).to(device)
+    elif box is not None:
         cell = torch.full((num_balls, dim), box, dtype=pos_dtype,
                           device=device)
     balls = Balls(ball_size, index.to(device), inverse.to(device),

@@ -22,7 +22,7 @@ struct Rows {
 struct Args {
   Rows query, key, value, out, grad, d_query, d_key, d_value;
   const void* pos;       // [points, dim], contiguous
-  const void* box;       // [balls, dim], of the type of `pos`
+  const void* box;       // [balls, box_rows, dim], of the type of `pos`
   const float* slope;    // [heads]
   const int64_t* index;  // [slots]
   const uint8_t* mask;   // [slots]
@@ -30,6 +30,7 @@ struct Args {
   void* d_pos;           // [points, dim]
   float* d_slope;        // [heads]
   int64_t num_points, num_balls, ball_size, heads, width, dim;
+  int64_t box_rows;      // 1: edges; more: see `ops/periodic.py`
   int32_t storage, bias, pos_is_double, num_threads;
 };
 

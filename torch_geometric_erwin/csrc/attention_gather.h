@@ -18,7 +18,9 @@ static int64_t round_up(int64_t n, int64_t step) {
 // up, or `e`, the width of a head, rounded up.
 struct Space {
   int64_t m, e, block;
-  float *x, *dx, *edge;     // [dim, m], [dim, m], [dim]
+  bool periodic;            // whether images other than those here may be near
+  float *x, *dx, *cell;     // [dim, m], [dim, m], [box_rows, dim]
+  float *gap, *step;        // [dim, kWidth]: see `nearest`
   float* hide;              // [m]: minus infinity past the ball's points
   float *far, *pull;        // [block, m]
   float *score, *change;    // [kStrip, m] in panels
@@ -45,7 +47,9 @@ struct Space {
     const int64_t keep = backward ? 1 : 0, apart = far_away ? 1 : 0;
     take(x, apart * a.dim * m);
     take(dx, keep * apart * a.dim * m);
-    take(edge, a.dim);
+    take(cell, a.box_rows * a.dim);
+    take(gap, a.dim * kWidth);
+    take(step, a.dim * kWidth);
     take(hide, m);
     take(far, apart * block * m);
     take(pull, keep * apart * block * m);
@@ -111,6 +115,31 @@ TGE_TARGET static void scatter(const Args& a, const Ball& ball,
   }
 }
 
+// Whether no two points are farther apart than half of what the shortest
+// translation is at least, so that no image is nearer than the point itself.
+TGE_TARGET static bool is_narrow(const Args& a, const Ball& ball,
+                                 const Space& s) {
+  double diagonal = 0., shortest = std::numeric_limits<double>::infinity();
+  for (int64_t c = 0; c < a.dim; ++c) {
+    const auto ends =
+        std::minmax_element(s.x + c * s.m, s.x + c * s.m + ball.size);
+    const double side = double(*ends.second) - double(*ends.first);
+    diagonal += side * side;
+    double square = 0.;
+    if (a.box_rows == 1) {
+      square = double(s.cell[c]) * s.cell[c];
+    } else {
+      for (int64_t b = 0; b < a.dim; ++b) {
+        const double dual = s.cell[(a.dim + c) * a.dim + b];
+        square += dual * dual;
+      }
+      square = 1 / square;
+    }
+    shortest = std::min(shortest, square);
+  }
+  return diagonal <= 0.2499 * shortest;
+}
+
 // Positions, one axis after the other. Those in double precision are taken
 // relative to the ball's first.
 template <class T>
@@ -124,10 +153,13 @@ TGE_TARGET static void gather_positions(const Args& a, const Ball& ball,
     for (int64_t i = 0; i < ball.size; ++i)
       x[i] = static_cast<float>(pos[ball.points[i] * a.dim + c] - origin);
     for (int64_t i = ball.size; i < s.m; ++i) x[i] = 0.f;
-    if (a.box)
-      s.edge[c] = static_cast<float>(
-          static_cast<const T*>(a.box)[ball.id * a.dim + c]);
   }
+  s.periodic = a.box != nullptr;
+  if (!s.periodic) return;
+  const int64_t size = a.box_rows * a.dim;
+  const T* cell = static_cast<const T*>(a.box) + ball.id * size;
+  for (int64_t i = 0; i < size; ++i) s.cell[i] = static_cast<float>(cell[i]);
+  s.periodic = !is_narrow(a, ball, s);
 }
 
 TGE_TARGET static void prepare(const Args& a, const Ball& ball, Space& s) {
@@ -139,23 +171,87 @@ TGE_TARGET static void prepare(const Args& a, const Ball& ball, Space& s) {
 }
 
 // The shortest differences of a coordinate and others.
-TGE_VECTOR V apart(V a, V b, V edge, bool periodic) {
-  const V d = a - b;
-  return periodic ? d - edge * rounded(d / edge) : d;
+TGE_VECTOR V shorten(V d, float edge) {
+  const V whole = splat(edge);
+  return d - whole * rounded(d / whole);
+}
+
+TGE_VECTOR V along(const Space& s, int64_t dim, const float* row) {
+  V sum = load(s.gap) * splat(row[0]);
+  for (int64_t c = 1; c < dim; ++c)
+    sum = sum + load(s.gap + c * kWidth) * splat(row[c]);
+  return sum;
+}
+
+TGE_VECTOR void take_step(const Space& s, int64_t dim) {
+  for (int64_t c = 0; c < dim * kWidth; c += kWidth)
+    store(s.gap + c, load(s.gap + c) - load(s.step + c));
+}
+
+// The differences of a point and some others, of their nearest images, as
+// `nearest_image` in `ops/periodic.py` has them: [dim] vectors in `s.gap`.
+TGE_TARGET static void nearest(const Args& a, const Space& s, int64_t i,
+                               int64_t j) {
+  const int64_t dim = a.dim;
+  for (int64_t c = 0; c < dim; ++c) {
+    const float* x = s.x + c * s.m;
+    V d = splat(x[i]) - load(x + j);
+    if (s.periodic && a.box_rows == 1) d = shorten(d, s.cell[c]);
+    store(s.gap + c * kWidth, d);
+  }
+  if (!s.periodic || a.box_rows == 1) return;
+  clear(s.step, dim * kWidth);
+  for (int64_t b = 0; b < dim; ++b) {
+    const V times = rounded(along(s, dim, s.cell + (dim + b) * dim));
+    for (int64_t c = 0; c < dim; ++c)
+      store(s.step + c * kWidth, load(s.step + c * kWidth) +
+                                     times * splat(s.cell[b * dim + c]));
+  }
+  take_step(s, dim);
+  clear(s.step, dim * kWidth);
+  V most{};
+  for (int64_t k = 2 * dim; k < a.box_rows; ++k) {
+    const float* image = s.cell + k * dim;
+    float square = 0.f;
+    for (int64_t c = 0; c < dim; ++c) square += image[c] * image[c];
+    if (square == 0.f) break;  // no more, only to fill up
+    const V product = along(s, dim, image), other = splat(0.f) - product;
+    const V gain = largest(product, other) * splat(2.f) - splat(square);
+    for (int64_t c = 0; c < dim; ++c) {
+      const V way = choose(product, V{}, splat(-image[c]), splat(image[c]));
+      float* step = s.step + c * kWidth;
+      store(step, choose(most, gain, way, load(step)));
+    }
+    most = largest(most, gain);
+  }
+  take_step(s, dim);
 }
 
 // Distances from the queries [begin, end) to all points, or their squares.
 TGE_TARGET static void measure(const Args& a, Space& s, int64_t begin,
                                int64_t end) {
-  const bool periodic = a.box != nullptr;
+  const bool lattice = s.periodic && a.box_rows > 1;
   for (int64_t i = begin; i < end; ++i) {
     float* far = s.far + (i - begin) * s.m;
+    if (lattice) {
+      for (int64_t j = 0; j < s.m; j += kWidth) {
+        nearest(a, s, i, j);
+        V square{};
+        for (int64_t c = 0; c < a.dim; ++c) {
+          const V d = load(s.gap + c * kWidth);
+          square = fma(d, d, square);
+        }
+        store(far + j, a.bias == kDistance ? root(square) : square);
+      }
+      continue;
+    }
     for (int64_t c = 0; c < a.dim; ++c) {
       const float* x = s.x + c * s.m;
-      const V here = splat(x[i]), edge = splat(periodic ? s.edge[c] : 1.f);
+      const V here = splat(x[i]);
       const bool last = c + 1 == a.dim && a.bias == kDistance;
       for (int64_t j = 0; j < s.m; j += kWidth) {
-        const V d = apart(here, load(x + j), edge, periodic);
+        V d = here - load(x + j);
+        if (s.periodic) d = shorten(d, s.cell[c]);
         V square = c ? fma(d, d, load(far + j)) : d * d;
         store(far + j, last ? root(square) : square);
       }

@@ -127,7 +127,7 @@ TGE_TARGET static double strip_backward(const Args& a, const Space& s,
 // here multiplied by `kLog2e`, as the slopes are.
 TGE_TARGET static void move(const Args& a, const Space& s, int64_t begin,
                             int64_t end) {
-  const bool periodic = a.box != nullptr;
+  const bool lattice = s.periodic && a.box_rows > 1;
   const V two = splat(2 / kLog2e), one = splat(1 / kLog2e);
   for (int64_t i = begin; i < end; ++i) {
     float* pull = s.pull + (i - begin) * s.m;
@@ -138,14 +138,27 @@ TGE_TARGET static void move(const Args& a, const Space& s, int64_t begin,
                           ? p * two
                           : choose(V{}, d, p * one / d, V{}));
     }
+    if (lattice) {
+      for (int64_t j = 0; j < s.m; j += kWidth) {
+        nearest(a, s, i, j);
+        for (int64_t c = 0; c < a.dim; ++c) {
+          float* dx = s.dx + c * s.m;
+          const V pulled = load(pull + j) * load(s.gap + c * kWidth);
+          store(dx + j, load(dx + j) - pulled);
+          dx[i] += sum(pulled);
+        }
+      }
+      continue;
+    }
     for (int64_t c = 0; c < a.dim; ++c) {
       const float* x = s.x + c * s.m;
       float* dx = s.dx + c * s.m;
-      const V here = splat(x[i]), edge = splat(periodic ? s.edge[c] : 1.f);
+      const V here = splat(x[i]);
       V own{};
       for (int64_t j = 0; j < s.m; j += kWidth) {
-        const V pulled =
-            load(pull + j) * apart(here, load(x + j), edge, periodic);
+        V d = here - load(x + j);
+        if (s.periodic) d = shorten(d, s.cell[c]);
+        const V pulled = load(pull + j) * d;
         own = own + pulled;
         store(dx + j, load(dx + j) - pulled);
       }

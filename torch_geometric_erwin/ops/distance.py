@@ -19,10 +19,15 @@ def distance(
     Args:
         a: Positions, shape :math:`(*, D)`.
         b: Positions, broadcastable to them.
-        box: The edges of the periodic cell, broadcastable to them.
+        box: The edges of the periodic cell, broadcastable to them, or its
+            rows, with one axis more; see
+            :mod:`torch_geometric_erwin.ops.periodic`.
         squared: Whether to return squares.
     """
     a, b = at_least_float(a), at_least_float(b)
+    if box is not None and box.dim() > max(a.dim(), b.dim()):
+        square = nearest_image(a - b, box.to(a.dtype)).square().sum(-1)
+        return square if squared else _root(square)
     square = torch.zeros((), dtype=a.dtype, device=a.device)
     for i in range(a.size(-1)):  # one by one: no tensor of differences
         edge = None if box is None else box[..., i].to(a.dtype)

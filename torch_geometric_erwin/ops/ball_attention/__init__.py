@@ -2,12 +2,14 @@ r"""Attention within balls.
 
 Who computes it, in this order:
 
-- `reference`: with dropout.
+- `reference`: with dropout, within the transforms of `torch.func`, and where
+  the periodic cell requires gradients.
 - `cpu`, by way of `register`: float32, bfloat16 and float16 on the CPU, where
   the C++ kernels were built, also in compiled models. It was faster than
   `flash` at all sizes measured (balls of 8 to 1,024, heads of 8 to 64).
 - `triton`, by way of `register`: the same on NVIDIA's GPUs since Ampere, where
-  Triton is installed, with heads of up to 256.
+  Triton is installed, with heads of up to 256; of lattices, those in up to
+  three dimensions.
 - `flash`: without a bias, and with squared distances in at least float32 and
   no periodic cell.
 - `reference`: with distances in compiled models.
@@ -30,6 +32,7 @@ from torch_geometric_erwin.ops.ball_attention import (
     triton,
 )
 from torch_geometric_erwin.ops.ball_attention.balls import Balls
+from torch_geometric_erwin.ops.transformed import needs_formula
 
 BIASES = ('distance', 'squared', None)
 
@@ -73,8 +76,13 @@ def ball_attention(
     """
     assert bias in BIASES and (slope is None) == (bias is None)
     rows, args = (query, key, value), (pos, slope, balls)
+    box = balls.box
+    if (box is not None and box.requires_grad) or needs_formula(*rows, pos,
+                                                                slope):
+        return reference.ball_attention(*rows, *args, bias, dropout)
     if dropout == 0.:
-        if cpu.serves(*rows) or triton.serves(*rows):
+        wide_lattice = box is not None and box.dim() == 3 and pos.size(1) > 3
+        if cpu.serves(*rows) or (triton.serves(*rows) and not wide_lattice):
             return register.ball_attention(*rows, *args, bias)
         if flash.serves(query, balls, bias):
             return flash.ball_attention(*rows, *args)

@@ -16,8 +16,10 @@ class Balls:
         inverse: The slot of each point, shape :math:`(N)`.
         mask: Which slots are real, shape :math:`(S)`; :obj:`None` if all
             are.
-        box: The periodic cell that each ball lies in, shape
-            :math:`(S / \text{size}, D)`; :obj:`None` if there is none.
+        box: The periodic cell that each ball lies in, edges or rows, see
+            :mod:`torch_geometric_erwin.ops.periodic`, shape :math:`(S /
+            \text{size}, D)` or :math:`(S / \text{size}, R, D)`;
+            :obj:`None` if there is none.
     """
     size: int
     index: Tensor

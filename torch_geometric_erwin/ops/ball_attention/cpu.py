@@ -29,7 +29,8 @@ class _Args(ctypes.Structure):
             'pos', 'box', 'slope', 'index', 'mask', 'lse', 'd_pos',
             'd_slope')),
         *((name, ctypes.c_int64) for name in (
-            'num_points', 'num_balls', 'ball_size', 'heads', 'width', 'dim')),
+            'num_points', 'num_balls', 'ball_size', 'heads', 'width', 'dim',
+            'box_rows')),
         *((name, ctypes.c_int32) for name in (
             'storage', 'bias', 'pos_is_double', 'num_threads')),
     ]
@@ -108,7 +109,8 @@ def _call(is_backward: bool, places: dict[str, Tensor], pos: Tensor,
         d_pos=pointer(d_pos), d_slope=pointer(d_slope),
         num_points=query.size(0), num_balls=index.numel() // ball_size,
         ball_size=ball_size, heads=query.size(1), width=query.size(2),
-        dim=pos.size(1), storage=STORAGES[query.dtype], bias=BIASES[bias],
+        dim=pos.size(1), box_rows=1 if box is None or box.dim() == 2 else (
+            box.size(1)), storage=STORAGES[query.dtype], bias=BIASES[bias],
         pos_is_double=pos.dtype == torch.float64,
         num_threads=torch.get_num_threads())
     status = lib.tge_ball_attention(ctypes.byref(args), is_backward, WIDEST)

@@ -30,7 +30,9 @@ def ball_attention(
         q, k, v = (heads_first(balls.split(x)) for x in (query, key, value))
         alpha = weights(q, k, balls.split(pos), slope, balls.visible(),
                         balls.box, bias)
-        out = F.dropout(alpha, dropout) @ v
+        if dropout > 0.:
+            alpha = F.dropout(alpha, dropout)
+        out = alpha @ v
         return balls.join(out.transpose(1, 2)).to(query.dtype)
 
 
@@ -111,8 +113,13 @@ def _pull(pull: Tensor, far: Tensor, pos: Tensor, box: Tensor | None,
         apart = far > 0
         pull = torch.where(apart, pull / torch.where(apart, far, 1.), 0.)
     pull = pull + pull.transpose(1, 2)
+    pos = at_least_float(pos)
+    if box is not None and box.dim() == 3:
+        offset = nearest_image(pos.unsqueeze(2) - pos.unsqueeze(1),
+                               box[:, None, None].to(pos.dtype))
+        return (pull.unsqueeze(-1) * offset).sum(2)
     parts = []
-    for i, x in enumerate(at_least_float(pos).unbind(-1)):
+    for i, x in enumerate(pos.unbind(-1)):
         edge = None if box is None else box[:, i, None, None].to(x.dtype)
         offset = nearest_image(x.unsqueeze(2) - x.unsqueeze(1), edge)
         parts.append((pull * offset).sum(2))

@@ -8,6 +8,7 @@ from torch.autograd import Function
 
 from torch_geometric_erwin.ops.ball_attention import chunked, cpu, triton
 from torch_geometric_erwin.ops.ball_attention.balls import Balls
+from torch_geometric_erwin.ops.transformed import needs_formula
 
 torch.library.define(
     'torch_geometric_erwin::ball_attention',
@@ -101,7 +102,8 @@ def _differentiate(ctx: Any, grad: Tensor | None,
         return (None, ) * 11
     needs = list(ctx.needs_input_grad[:5])
     needs[3] &= bool(ctx.bias)
-    if torch.is_grad_enabled():  # a graph of the gradients is wanted
+    # A graph of the gradients is wanted, or many gradients at once:
+    if torch.is_grad_enabled() or needs_formula(grad):
         balls = Balls(ctx.ball_size, index, inverse, mask, box)
         found = chunked.gradients(variables, balls, [balls],
                                   ctx.bias or None, grad, needs[3])

@@ -86,15 +86,23 @@ def _store_rows(x, stride, head_stride, points, real, head, rows,
 
 
 @triton.jit
-def _offset(pos, box, points, real, balls, others, present, d: tl.constexpr,
-            DIM: tl.constexpr):
-    r"""Returns how far to the nearest images of the others, in one of the
-    directions.
-    """
+def _difference(pos, points, real, others, present, d: tl.constexpr,
+                DIM: tl.constexpr):
     own = tl.load(pos + points * DIM + d, mask=real, other=0.)
     other = tl.load(pos + others * DIM + d, mask=present, other=0.)
-    offset = own[:, None] - other[None, :]
+    return own[:, None] - other[None, :]
+
+
+@triton.jit
+def _offset(pos, box, points, real, balls, others, present, image,
+            d: tl.constexpr, DIM: tl.constexpr, BOX_ROWS: tl.constexpr):
+    r"""Returns how far to the nearest images of the others, in one of the
+    directions. In a lattice :obj:`image` tells them.
+    """
+    offset = _difference(pos, points, real, others, present, d, DIM)
     if box is not None:
+        if BOX_ROWS > 1:
+            return offset.to(tl.float32) - image
         edge = tl.load(box + balls * DIM + d, mask=real, other=1.)
         images = offset * (1. / edge)[:, None]
         if pos.dtype.element_ty == tl.float64:
@@ -106,16 +114,85 @@ def _offset(pos, box, points, real, balls, others, present, d: tl.constexpr,
 
 
 @triton.jit
+def _row(box, balls, real, row, DIM: tl.constexpr, BOX_ROWS: tl.constexpr):
+    r"""Returns one of the rows of the cells of some balls, in up to three
+    dimensions.
+    """
+    at = box + (balls * BOX_ROWS + row) * DIM
+    x = tl.load(at, mask=real, other=0.).to(tl.float32)[:, None]
+    y = x * 0.
+    z = x * 0.
+    if DIM > 1:
+        y = tl.load(at + 1, mask=real, other=0.).to(tl.float32)[:, None]
+    if DIM > 2:
+        z = tl.load(at + 2, mask=real, other=0.).to(tl.float32)[:, None]
+    return x, y, z
+
+
+@triton.jit
+def _image(pos, box, points, real, balls, others, present, DIM: tl.constexpr,
+           BOX_ROWS: tl.constexpr):
+    r"""Returns the translations that lead to nearest images in a lattice: as
+    `nearest_image` of `ops/periodic.py`, in up to three dimensions.
+    """
+    x = _difference(pos, points, real, others, present, 0, DIM).to(tl.float32)
+    y = x * 0.
+    z = x * 0.
+    if DIM > 1:
+        y = _difference(pos, points, real, others, present, 1,
+                        DIM).to(tl.float32)
+    if DIM > 2:
+        z = _difference(pos, points, real, others, present, 2,
+                        DIM).to(tl.float32)
+    sx = x * 0.
+    sy = x * 0.
+    sz = x * 0.
+    for b in tl.static_range(DIM):
+        u, v, w = _row(box, balls, real, DIM + b, DIM, BOX_ROWS)
+        times = ((x * u + y * v + z * w) + SHIFT) - SHIFT
+        u, v, w = _row(box, balls, real, b, DIM, BOX_ROWS)
+        sx += times * u
+        sy += times * v
+        sz += times * w
+    x -= sx
+    y -= sy
+    z -= sz
+    most = x * 0.
+    ex = x * 0.
+    ey = x * 0.
+    ez = x * 0.
+    for row in range(2 * DIM, BOX_ROWS):
+        u, v, w = _row(box, balls, real, row, DIM, BOX_ROWS)
+        product = x * u + y * v + z * w
+        gain = 2. * tl.abs(product) - (u * u + v * v + w * w)
+        sign = tl.where(gain > most, tl.where(product < 0., -1., 1.), 0.)
+        ex = tl.where(gain > most, sign * u, ex)
+        ey = tl.where(gain > most, sign * v, ey)
+        ez = tl.where(gain > most, sign * w, ez)
+        most = tl.maximum(most, gain)
+    return sx + ex, sy + ey, sz + ez
+
+
+@triton.jit
 def _far(pos, box, points, real, balls, others, present, DIM: tl.constexpr,
-         SQUARED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+         BOX_ROWS: tl.constexpr, SQUARED: tl.constexpr, ROWS: tl.constexpr,
+         COLUMNS: tl.constexpr):
+    r"""Returns distances, and translations to the nearest images."""
     far = tl.zeros([ROWS, COLUMNS], tl.float32)
+    x = far
+    y = far
+    z = far
+    if BOX_ROWS > 1:
+        x, y, z = _image(pos, box, points, real, balls, others, present, DIM,
+                         BOX_ROWS)
     for d in tl.static_range(DIM):
-        offset = _offset(pos, box, points, real, balls, others, present, d,
-                         DIM)
+        image = x if d == 0 else (y if d == 1 else z)
+        offset = _offset(pos, box, points, real, balls, others, present,
+                         image, d, DIM, BOX_ROWS)
         far += offset * offset
     if not SQUARED:
         far = tl.sqrt(far)
-    return far
+    return far, x, y, z
 
 
 @triton.jit(do_not_specialize=['num_slots'])
@@ -126,7 +203,7 @@ def forward(
     out, out_stride, out_head_stride,
     lse, pos, slope, box, points, counts, num_slots, heads, scale,
     E: tl.constexpr, WIDTH: tl.constexpr, DIM: tl.constexpr,
-    SQUARED: tl.constexpr, BALL: tl.constexpr, SPAN: tl.constexpr,
+    BOX_ROWS: tl.constexpr, SQUARED: tl.constexpr, BALL: tl.constexpr, SPAN: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
 ):
     r"""Scores are to base 2; so is the logarithm that is stored."""
@@ -150,8 +227,8 @@ def forward(
         score = tl.dot(q, tl.trans(k), input_precision=PRECISION)
         score *= scale * LOG2E
         if slope is not None:
-            far = _far(pos, box, own, real, balls, others, present, DIM,
-                       SQUARED, ROWS, COLUMNS)
+            far, _, _, _ = _far(pos, box, own, real, balls, others, present,
+                                DIM, BOX_ROWS, SQUARED, ROWS, COLUMNS)
             score += far * (tl.load(slope + head) * LOG2E)
         if counts is not None:
             score = tl.where(present[None, :], score, float('-inf'))
@@ -228,8 +305,9 @@ def backward(
         score *= scale * LOG2E
         if slope is not None:
             steep = tl.load(slope + head)
-            far = _far(pos, box, own, real, balls, others, present, DIM,
-                       SQUARED, ROWS, COLUMNS)
+            far, x_image, y_image, z_image = _far(
+                pos, box, own, real, balls, others, present, DIM, BOX_ROWS,
+                SQUARED, ROWS, COLUMNS)
             score += far * (steep * LOG2E)
         if not QUERIES:
             at = others * heads + head
@@ -259,8 +337,10 @@ def backward(
             else:
                 pull = tl.where(far > 0., pull / far, 0.)
             for d in tl.static_range(DIM):
+                image = x_image if d == 0 else (
+                    y_image if d == 1 else z_image)
                 offset = _offset(pos, box, own, real, balls, others, present,
-                                 d, DIM)
+                                 image, d, DIM, BOX_ROWS)
                 force = tl.sum(pull * offset, 1)
                 dpos += tl.where(axis == d, force[:, None], 0.)
     if d_left is not None:

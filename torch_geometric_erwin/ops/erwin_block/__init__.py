@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric_erwin.ops.ball_attention import Balls
 from torch_geometric_erwin.ops.erwin_block import cpu, reference, register
 from torch_geometric_erwin.ops.erwin_block.weights import BlockWeights
+from torch_geometric_erwin.ops.transformed import needs_formula
 
 
 def erwin_block(
@@ -57,7 +58,10 @@ def erwin_block(
     Returns:
         The features after the block, shape :math:`(N, C)`.
     """
-    run = register if cpu.serves(x, weights) else reference
+    moving_cell = balls.box is not None and balls.box.requires_grad
+    by_kernel = cpu.serves(x, weights) and not moving_cell and (
+        not needs_formula(x, offset, pos, *weights))
+    run = register if by_kernel else reference
     return run.erwin_block(x, offset, pos, weights, balls, heads, eps, bias)
 
 

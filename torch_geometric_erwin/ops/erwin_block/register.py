@@ -9,6 +9,7 @@ from torch.autograd import Function
 from torch_geometric_erwin.ops.ball_attention import Balls
 from torch_geometric_erwin.ops.erwin_block import cpu, reference
 from torch_geometric_erwin.ops.erwin_block.weights import BlockWeights
+from torch_geometric_erwin.ops.transformed import needs_formula
 
 VARIABLES = 3 + len(BlockWeights._fields)  # features, offsets, positions
 _WEIGHTS = ', '.join(f'Tensor{"?" if name == "slope" else ""} {name}'
@@ -108,7 +109,8 @@ def _differentiate(ctx: Any, grad: Tensor | None,
         return (None, ) * (VARIABLES + 8)
     needs = list(ctx.needs_input_grad[:VARIABLES])
     needs[2] &= bool(ctx.bias)
-    if torch.is_grad_enabled():  # a graph of the gradients is wanted
+    # A graph of the gradients is wanted, or many gradients at once:
+    if torch.is_grad_enabled() or needs_formula(grad):
         balls = Balls(ctx.ball_size, index, inverse, mask, box)
         found = _by_formula(ctx, variables, needs, balls, grad)
     else:
