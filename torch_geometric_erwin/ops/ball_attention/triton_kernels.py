@@ -203,8 +203,9 @@ def forward(
     out, out_stride, out_head_stride,
     lse, pos, slope, box, points, counts, num_slots, heads, scale,
     E: tl.constexpr, WIDTH: tl.constexpr, DIM: tl.constexpr,
-    BOX_ROWS: tl.constexpr, SQUARED: tl.constexpr, BALL: tl.constexpr, SPAN: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
+    BOX_ROWS: tl.constexpr, SQUARED: tl.constexpr, BALL: tl.constexpr,
+    SPAN: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     r"""Scores are to base 2; so is the logarithm that is stored."""
     head = (tl.program_id(0) % heads).to(tl.int64)
@@ -261,9 +262,9 @@ def backward(
     lse, delta, pos, slope, box, points, counts, num_points, num_slots, heads,
     scale,
     E: tl.constexpr, WIDTH: tl.constexpr, DIM: tl.constexpr,
-    SPACE: tl.constexpr, SQUARED: tl.constexpr, BALL: tl.constexpr,
-    SPAN: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    PRECISION: tl.constexpr, QUERIES: tl.constexpr,
+    BOX_ROWS: tl.constexpr, SPACE: tl.constexpr, SQUARED: tl.constexpr,
+    BALL: tl.constexpr, SPAN: tl.constexpr, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr, PRECISION: tl.constexpr, QUERIES: tl.constexpr,
 ):
     r"""The gradients of queries, given these (left), the gradients of the sums
     (right) and all keys and values, or else those of keys and values, given
