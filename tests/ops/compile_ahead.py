@@ -13,9 +13,10 @@ from triton.backends.compiler import GPUTarget
 from torch_geometric_erwin.ops.ball_attention import triton, triton_kernels
 
 CASES: list[dict[str, Any]] = [
-    dict(ball_size=1, width=3, box=True),
+    dict(ball_size=1, width=3, box=1),
+    dict(ball_size=128, width=32, box=13),
     dict(ball_size=256, width=32, bias='squared', moving=False),
-    dict(ball_size=64, width=64, pos_dtype=torch.float64, box=True, dim=2),
+    dict(ball_size=64, width=64, pos_dtype=torch.float64, box=6, dim=2),
     dict(ball_size=4096, width=128, filled=True, bias=''),
     dict(ball_size=128, width=128, dtype=torch.float16),
     dict(ball_size=64, width=32, dtype=torch.float32, filled=True),
@@ -55,7 +56,7 @@ class Kernel:
 
 def launch(ball_size: int, width: int, dtype: torch.dtype = torch.bfloat16,
            bias: str = 'distance', dim: int = 3, *, filled: bool = False,
-           box: bool = False, moving: bool = True,
+           box: int = 0, moving: bool = True,
            pos_dtype: torch.dtype = torch.float32) -> None:
     slots = 2 * ball_size
     rows = list(torch.zeros(slots, 3, 2, width, dtype=dtype).unbind(1))
@@ -64,7 +65,8 @@ def launch(ball_size: int, width: int, dtype: torch.dtype = torch.bfloat16,
         torch.zeros(2) if bias else None,
         torch.arange(slots),
         None if filled else torch.ones(slots, dtype=torch.bool),
-        torch.ones(2, dim, dtype=pos_dtype) if box else None)
+        torch.ones(2, box, dim, dtype=pos_dtype)[:, 0 if box == 1 else slice(
+            None)] if box else None)
     out, lse = triton.forward(rows, *args, ball_size, bias)
     needs = [True] * 3 + [bool(bias) and moving, bool(bias)]
     triton.backward([*rows, out, out], *args, lse, ball_size, bias, needs)

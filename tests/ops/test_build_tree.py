@@ -138,7 +138,7 @@ def test_levels_fit(cloud, sizes, completion):
 def test_operator():
     pos = torch.rand(50, 3)
     args = (pos, torch.tensor([0, 20, 50]), None, None, [8, 8], [2],
-            [0., 45.], False, 'torch')
+            [0., 45.], [], False, 'torch')
     torch.library.opcheck(
         torch.ops.torch_geometric_erwin.build_tree.default, args,
         test_utils=('test_schema', 'test_faketensor'))

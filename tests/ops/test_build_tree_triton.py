@@ -202,7 +202,7 @@ def test_host_does_not_wait(box):
     cell = torch.ones(2, 3, device=DEVICE) if box else None
     levels = count_levels(np.array([20_000, 30_000]), [64] * 3, [2, 2],
                           False)
-    args = (pos, None, cell, levels, orientations([0., 45.]))
+    args = (pos, None, cell, levels, orientations([0., 45.], []))
     triton.build_run(*args)
     try:
         torch.cuda.set_sync_debug_mode('error')

@@ -82,7 +82,7 @@ def test_rewriting_leaves_nothing_behind():
     BallTree.build(data.pos, ball_size=16, rotations=[0.]).to_data(data)
     assert set(data.keys()) == {
         'pos', 'ball_tree_sizes', 'ball_tree_point', 'ball_tree_check',
-        'ball_tree_0_0', 'ball_tree_built_balanced_0.0'}
+        'ball_tree_0_0', 'ball_tree_built_balanced_(0.0,)'}
     assert BallTree.from_data(data).num_orientations == 1
 
 

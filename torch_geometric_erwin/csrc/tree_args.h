@@ -6,9 +6,10 @@
 namespace tge {
 
 // An orientation turns the cloud by one angle in the planes of neighbouring
-// axes, one after the other; a periodic cloud is shifted in its cell first.
+// axes, one after the other, or multiplies its rows by a matrix; a periodic
+// cloud is shifted in its cell first.
 struct Orientation {
-  double cosine, sine;
+  double cosine, sine;  // no sine: it stays as it is
   double shift;  // of the cell's edges
   double slide;  // in one dimension: of a ball
 };
@@ -26,6 +27,7 @@ struct TgeTree {
   const int64_t* ball_sizes;  // [levels]
   const int64_t* strides;     // [levels - 1]
   const Orientation* orientations;
+  const double* matrices;     // [orientations, dim, dim] or null: by angles
   int64_t* const* index;      // [levels * orientations] of [slots]
   int64_t* const* inverse;    // [levels * orientations] of [points]
   uint8_t* const* mask;       // [levels] of [slots]

@@ -23,6 +23,9 @@ class Turn {
         way_(args.orientations[orientation]) {
     if (way_.shift != 0.0) box_ = static_cast<const T*>(args.box);
     still_ = way_.sine == 0.0 && box_ == nullptr;
+    if (!args.matrices || way_.sine == 0.0) return;
+    const double* matrix = args.matrices + orientation * dim_ * dim_;
+    matrix_.assign(matrix, matrix + dim_ * dim_);
   }
 
   // Fills points[begin, end); points of more dimensions than they can carry
@@ -84,12 +87,24 @@ class Turn {
       rows_ == 1 ? shift(box, x) : shift_along(box, from, x);
     }
     if (way_.sine == 0.0) return;
+    if (!matrix_.empty()) return multiply(x);
     const T c = static_cast<T>(way_.cosine), s = static_cast<T>(way_.sine);
     for (int a = 0; a + 1 < dim_; ++a) {
       const T u = x[a], v = x[a + 1];
       x[a] = c * u - s * v;
       x[a + 1] = s * u + c * v;
     }
+  }
+
+  void multiply(T* x) const {
+    T few[4];
+    std::vector<T> many(dim_ > 4 ? dim_ : 0);
+    T* to = dim_ > 4 ? many.data() : few;
+    for (int a = 0; a < dim_; ++a) {
+      to[a] = x[0] * matrix_[a];
+      for (int b = 1; b < dim_; ++b) to[a] += x[b] * matrix_[b * dim_ + a];
+    }
+    std::copy_n(to, dim_, x);
   }
 
   void shift(const T* box, T* x) const {
@@ -113,6 +128,7 @@ class Turn {
 
   const int dim_, rows_;
   const Orientation way_;
+  std::vector<T> matrix_;   // [dim, dim] or empty
   const T* box_ = nullptr;  // null where the cloud is not shifted
   bool still_;
 };

@@ -30,7 +30,9 @@ class AddBallTree(BaseTransform):
         strides (list[int], optional): How many slots make a point of the
             next level. (default: :obj:`()`)
         rotations (list[float], optional): The orientations, as angles in
-            degrees. (default: :obj:`(0., 45.)`)
+            degrees or matrices; see
+            :meth:`torch_geometric_erwin.BallTree.build`.
+            (default: :obj:`(0., 45.)`)
         completion (str, optional): :obj:`"balanced"` or :obj:`"perfect"`.
             (default: :obj:`"balanced"`)
         box (torch.Tensor or float or str, optional): The periodic cell, its
@@ -50,7 +52,7 @@ class AddBallTree(BaseTransform):
         self,
         ball_size: int | Sequence[int] = 128,
         strides: Sequence[int] = (),
-        rotations: Sequence[float] = (0., 45.),
+        rotations: Sequence[Any] = (0., 45.),
         completion: str = 'balanced',
         box: Tensor | Sequence[float] | float | str | None = None,
         node_types: Sequence[str] | None = None,

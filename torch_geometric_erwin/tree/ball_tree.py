@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree.centers import group_centers
+from torch_geometric_erwin.ops.build_tree.orientation import Rotation
 from torch_geometric_erwin.ops.build_tree.reference import to_origin
 from torch_geometric_erwin.ops.distance import at_least_float
 from torch_geometric_erwin.tree import groups
@@ -124,7 +125,7 @@ class BallTree:
     cell: Tensor | None = None
     image: Tensor | None = None
     virtual: str = 'masked'
-    rotations: tuple[float, ...] | None = None
+    rotations: tuple[Rotation, ...] | None = None
     completion: str | None = None
 
     @staticmethod
@@ -134,7 +135,7 @@ class BallTree:
         *,
         ball_size: int | Sequence[int] = 128,
         strides: Sequence[int] = (),
-        rotations: Sequence[float] = (0., 45.),
+        rotations: Sequence[Rotation] = (0., 45.),
         completion: str = 'balanced',
         box: Tensor | Sequence[Any] | float | None = None,
         pbc: Tensor | Sequence[Any] | bool | None = None,
@@ -156,8 +157,10 @@ class BallTree:
                 (default: :obj:`()`)
             rotations: The orientations to cut each level in, as angles in
                 degrees. A cloud is rotated in the planes of neighbouring
-                axes; along a line the balls move by :obj:`angle / 90` of a
-                ball instead; in a periodic cell the cloud is shifted first.
+                axes. Instead of an angle, there may be the orthogonal matrix
+                that positions (as rows) are multiplied by. Along a line
+                the balls move by :obj:`angle / 90` of a ball instead; in a
+                periodic cell the cloud is shifted first.
                 (default: :obj:`(0., 45.)`)
             completion: :obj:`"balanced"` fills the fewest balls that hold
                 the points, as evenly as whole points allow;

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree import LevelSlots, build_tree
+from torch_geometric_erwin.ops.build_tree.orientation import Rotation
 from torch_geometric_erwin.ops.periodic import make_cell, wrap
 from torch_geometric_erwin.tree.ball_tree import BallTree, Level
 from torch_geometric_erwin.tree.checks import (
@@ -46,7 +47,7 @@ def build(
     batch: Tensor | None,
     ball_size: int | Sequence[int],
     strides: Sequence[int],
-    rotations: Sequence[float],
+    rotations: Sequence[Rotation],
     completion: str,
     box: Tensor | Sequence[Any] | float | None,
     pbc: Tensor | Sequence[Any] | bool | None,
@@ -56,7 +57,7 @@ def build(
     check_pos(pos)
     ball_sizes, strides = check_levels(ball_size, strides)
     rotations = [*rotations] if torch.compiler.is_compiling() else (
-        check_rotations(rotations))
+        check_rotations(rotations, pos.size(1)))
     if completion not in ('balanced', 'perfect'):
         raise ValueError(f"Expected 'completion' to be 'balanced' or "
                          f"'perfect' (got {completion!r})")

@@ -5,12 +5,14 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree.counts import MAX_LEVELS
 from torch_geometric_erwin.ops.build_tree.orientation import (
     FARTHEST,
+    Rotation,
     in_range,
 )
 
@@ -93,12 +95,32 @@ def check_levels(
     return ball_sizes, strides
 
 
-def check_rotations(rotations: Sequence[float]) -> list[float]:
-    rotations = [float(angle) for angle in rotations]
-    if not rotations or not all(math.isfinite(a) for a in rotations):
+def check_rotations(rotations: Sequence[Any],
+                    dim: int | None = None) -> list[Rotation]:
+    r"""Returns angles in degrees, and matrices as tuples of rows."""
+    out: list[Rotation] = []
+    for rotation in rotations:
+        matrix = np.array(rotation, dtype=np.float64)
+        out.append(float(matrix) if matrix.ndim == 0 else tuple(
+            map(tuple, matrix.tolist())))
+        if matrix.ndim > 0:
+            _check_matrix(matrix, dim)
+        elif not math.isfinite(matrix):
+            out.clear()
+            break
+    if not out:
         raise ValueError(f"Expected 'rotations' to be at least one finite "
-                         f"angle in degrees (got {rotations})")
-    return rotations
+                         f"angle in degrees, or matrix (got {rotations})")
+    return out
+
+
+def _check_matrix(matrix: np.ndarray, dim: int | None) -> None:
+    size = len(matrix) if dim is None else dim
+    if matrix.shape != (size, size) or not np.allclose(
+            matrix @ matrix.T, np.eye(size), atol=1e-5):
+        raise ValueError(f"Expected matrices in 'rotations' to be orthogonal, "
+                         f"of shape [{size}, {size}] (got "
+                         f"{matrix.tolist()})")
 
 
 def check_box(

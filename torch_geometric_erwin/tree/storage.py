@@ -24,6 +24,7 @@ concatenate and cut it along the first dimension without adding anything:
 """
 
 import re
+from ast import literal_eval
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,7 @@ from torch_geometric.data import HeteroData
 
 from torch_geometric_erwin.ops.build_tree.orientation import (
     FARTHEST,
+    Rotation,
     in_range,
 )
 from torch_geometric_erwin.tree.ball_tree import BallTree, Level
@@ -77,8 +79,7 @@ def write_tree(tree: BallTree, data: Any, attr: str = 'pos') -> Any:
     if attr != 'pos':
         tensors[AT + attr] = (torch.zeros_like(ones), ones)
     if tree.rotations is not None:
-        name = '_'.join([f'{BUILT}{tree.completion}',
-                         *map(repr, tree.rotations)])
+        name = f'{BUILT}{tree.completion}_{tree.rotations!r}'
         tensors[name] = (torch.zeros_like(ones), ones)
     for key, (value, rows) in tensors.items():
         data[key] = value
@@ -245,11 +246,11 @@ def read_tree(data: Any) -> BallTree:
 
 def _how_it_was_built(
     data: Any,
-) -> tuple[tuple[float, ...] | None, str | None]:
+) -> tuple[tuple[Rotation, ...] | None, str | None]:
     for key in data.keys():  # noqa: SIM118
         if key.startswith(BUILT):
-            completion, *rotations = key.removeprefix(BUILT).split('_')
-            return tuple(map(float, rotations)), completion
+            completion, _, text = key.removeprefix(BUILT).partition('_')
+            return literal_eval(text), completion
     return None, None
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch_geometric_erwin import BallTree, ErwinTransformer, knn_graph
 
 GOLDEN = Path(__file__).with_name('golden.pt')
+TREES = Path(__file__).with_name('golden_trees.pt')
 
 
 def load_theirs(path: str) -> tuple[Any, Any]:
@@ -123,6 +124,19 @@ def write_golden(theirs: tuple[Any, Any]) -> None:
     torch.save(runs, GOLDEN)
 
 
+def write_trees(build: Any) -> None:
+    r"""Writes trees of the authors without virtual slots."""
+    trees = []
+    for dim, angle in ((2, 45.), (2, 30.), (3, 45.), (3, 30.)):
+        torch.manual_seed(dim)
+        pos, batch = torch.rand(256, dim), torch.zeros(256).long()
+        index, mask, rotated = build(pos, batch, [2, 4], [16, 8, 2], angle)
+        assert mask.all()
+        trees.append({'pos': pos, 'angle': angle, 'index': index.short(),
+                      'rotated': [order.short() for order in rotated]})
+    torch.save(trees, TREES)
+
+
 def read_golden(i: int) -> dict[str, Any]:
     run = torch.load(GOLDEN, weights_only=True)[i]
     for key in ('weights', 'grads'):
@@ -155,6 +169,7 @@ def main() -> None:
     theirs = load_theirs(args.official)
     if args.write:
         write_golden(theirs)
+        write_trees(theirs[1])
         return
     for config, sizes in CASES:
         for training in (False, True):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.nn.models import parity
-from torch_geometric_erwin import ErwinTransformer
+from torch_geometric_erwin import BallTree, ErwinTransformer
 
 
 def check(run: dict) -> None:
@@ -56,7 +56,55 @@ def test_official_model_builds_trees_of_its_own():
     model.double().eval()
     out = model(run['x'], pos=run['pos'], batch=run['batch'])
     assert out.shape == run['out'].shape and out.isfinite().all()
-    assert model.completion == 'perfect' and model.rotations == [0., 45.]
+    assert model.completion == 'perfect' and model.rotations[0] == 0.
+
+
+def balls(tree: BallTree) -> list[set]:
+    r"""The points of each ball, at each level and in each orientation."""
+    member = [frozenset([i]) for i in range(tree.num_points)]
+    out = []
+    for level in tree.levels:
+        for index in level.index:
+            out.append({frozenset().union(*(member[i] for i in ball))
+                        for ball in index.view(-1, level.ball_size).tolist()})
+        if level.stride is not None:
+            groups = level.index[0].view(-1, level.stride).tolist()
+            member = [frozenset().union(*(member[i] for i in group))
+                      for group in groups]
+    return out
+
+
+@pytest.mark.parametrize('i', range(4))
+def test_golden_trees(i):
+    r"""Where no slot is virtual, all balls hold the same points, and these
+    come in the same order where that is not arbitrary.
+    """
+    found = torch.load(parity.TREES, weights_only=True)[i]
+    pos = found['pos']
+    run = parity.read_golden(pos.size(1) - 2)
+    config = {**run['config'], 'rotate': found['angle']}
+    index = found['index'].long()
+    theirs = BallTree.from_permutation(
+        pos, None, index, None, ball_size=config['ball_sizes'],
+        strides=config['strides'], virtual='copy',
+        rotated=[x.long() for x in found['rotated']])
+    model = ErwinTransformer.from_official(run['weights'], **config).eval()
+    ours = model.build_tree(pos)
+    assert balls(ours) == balls(theirs)
+    same = ours.levels[0].index[0] == index
+    assert same.view(-1, 8)[:, [2, 3, 4, 5, 6, 7]].all()
+    model.rotations = [0., found['angle'] / 2]
+    assert balls(model.build_tree(pos)) != balls(theirs)
+
+    # Small clouds and virtual slots stay trees of their points.
+    batch = torch.arange(5).repeat_interleave(torch.tensor([3, 16, 1, 9, 227]))
+    tree = model.build_tree(pos, batch)
+    plain = BallTree.build(pos, batch, ball_size=config['ball_sizes'],
+                           strides=config['strides'], completion='perfect')
+    assert balls(tree)[0] == balls(plain)[0]
+    part = tree.partition(0)
+    assert torch.equal(part.index[part.inverse], torch.arange(256))
+    assert part.mask[part.inverse].all()
 
 
 def test_wrong_weights():

@@ -9,6 +9,17 @@ from torch_geometric_erwin.nn.conv import MPNNConv
 from torch_geometric_erwin.tree import BallTree
 
 
+class EmbeddingLinear(Linear):
+    r"""Begins as all layers of the model do, also where the first input tells
+    its size.
+    """
+    def reset_parameters(self) -> None:
+        if self.in_channels > 0:
+            torch.nn.init.trunc_normal_(self.weight, std=0.02)
+            if self.bias is not None:
+                torch.nn.init.zeros_(self.bias)
+
+
 class ErwinEmbedding(torch.nn.Module):
     r"""A linear layer and steps of message passing among near points
     (equation 14), which tell points apart before they attend to each other.
@@ -55,7 +66,7 @@ class ErwinEmbedding(torch.nn.Module):
         super().__init__()
         self.k = k
         self.ckpt_grad = ckpt_grad
-        self.lin = Linear(in_channels, out_channels)
+        self.lin = EmbeddingLinear(in_channels, out_channels)
         self.convs = torch.nn.ModuleList([
             MPNNConv(out_channels, dim=dim, basis=basis, num_basis=num_basis,
                      cutoff=cutoff) for _ in range(steps)

@@ -14,6 +14,7 @@ from torch_geometric_erwin.nn.checks import (
 )
 from torch_geometric_erwin.nn.conv import ErwinConv
 from torch_geometric_erwin.nn.models.erwin_embedding import ErwinEmbedding
+from torch_geometric_erwin.nn.models.official_tree import order_pairs
 from torch_geometric_erwin.nn.pool import BallPooling, BallUnpooling
 from torch_geometric_erwin.tree import BallTree
 from torch_geometric_erwin.tree.checks import check_levels, check_rotations
@@ -32,22 +33,22 @@ class ErwinTransformer(torch.nn.Module):
     Args:
         in_channels (int): Size of each input sample, or :obj:`-1` to derive
             it from the first input.
-        hidden_channels (int or list[int]): Size of each hidden sample, one
-            for each level.
+        hidden_channels (int or list[int]): Size of each hidden sample, at
+            all levels or one for each.
         out_channels (int, optional): Size of each output sample.
             (default: :obj:`None`, features as they come out of the blocks)
-        depths (int or list[int]): Number of blocks at each level.
-        heads (int or list[int]): Number of attention heads at each level.
-        ball_sizes (int or list[int]): Number of slots of a ball at each
-            level, powers of two.
+        depths (int or list[int]): Number of blocks at all levels or at each.
+        heads (int or list[int]): Number of attention heads, likewise.
+        ball_sizes (int or list[int]): Number of slots of a ball, likewise,
+            powers of two.
         strides (list[int], optional): How many slots make a point of the next
             level, powers of two; one fewer than levels.
             (default: :obj:`()`)
-        decoder_depths (list[int], optional): Number of blocks on the way
-            back, one for each stride, finest level first.
+        decoder_depths (int or list[int], optional): Number of blocks on the
+            way back, for all strides or for each, finest level first.
             (default: those on the way there)
-        decoder_heads (list[int], optional): Number of attention heads on the
-            way back. (default: those on the way there)
+        decoder_heads (int or list[int], optional): Number of attention heads
+            on the way back, likewise. (default: those on the way there)
         mlp_ratio (int, optional): Hidden size of the feed-forward networks,
             in units of their input. (default: :obj:`4`)
         mp_steps (int, optional): Number of steps of message passing in the
@@ -57,7 +58,9 @@ class ErwinTransformer(torch.nn.Module):
         decode (bool, optional): If set to :obj:`False`, the model ends at
             the coarsest level. (default: :obj:`True`)
         rotations (list[float], optional): The orientations of the tree, in
-            degrees, that blocks take in turn. (default: :obj:`(0., 45.)`)
+            degrees or as matrices, that blocks take in turn; see
+            :meth:`torch_geometric_erwin.BallTree.build`.
+            (default: :obj:`(0., 45.)`)
         completion (str, optional): How the model builds trees; see
             :meth:`torch_geometric_erwin.BallTree.build`.
             (default: :obj:`"balanced"`)
@@ -108,13 +111,13 @@ class ErwinTransformer(torch.nn.Module):
         heads: int | Sequence[int],
         ball_sizes: int | Sequence[int],
         strides: Sequence[int] = (),
-        decoder_depths: Sequence[int] = (),
-        decoder_heads: Sequence[int] = (),
+        decoder_depths: int | Sequence[int] = (),
+        decoder_heads: int | Sequence[int] = (),
         mlp_ratio: int = 4,
         mp_steps: int = 3,
         dim: int = 3,
         decode: bool = True,
-        rotations: Sequence[float] = (0., 45.),
+        rotations: Sequence[Any] = (0., 45.),
         completion: str = 'balanced',
         periodic: bool | None = None,
         k: int = 16,
@@ -148,9 +151,10 @@ class ErwinTransformer(torch.nn.Module):
         self.out_channels = out_channels
         self.dim = dim
         self.decode = decode
-        self.rotations = check_rotations(rotations)
+        self.rotations = check_rotations(rotations, dim)
         self.completion = completion
         self.periodic = periodic
+        self.official = False
 
         def blocks(channels: int, heads: int, depth: int) -> ErwinConv:
             return ErwinConv(channels, channels, heads, dim=dim, depth=depth,
@@ -207,10 +211,11 @@ class ErwinTransformer(torch.nn.Module):
         r"""Builds the tree that the model works on, with its levels and
         orientations; see :meth:`torch_geometric_erwin.BallTree.build`.
         """
-        return BallTree.build(pos, batch, ball_size=self.ball_sizes,
+        tree = BallTree.build(pos, batch, ball_size=self.ball_sizes,
                               strides=self.strides, rotations=self.rotations,
                               completion=self.completion, box=box, pbc=pbc,
                               ptr=ptr)
+        return order_pairs(tree) if self.official else tree
 
     @staticmethod
     def from_official(
@@ -224,7 +229,12 @@ class ErwinTransformer(torch.nn.Module):
         :meth:`torch_geometric_erwin.BallTree.from_permutation` with
         :obj:`virtual='copy'`, and their edges, outputs are theirs, too.
         Trees that the model builds itself hide virtual slots instead; they
-        are the paper's (:obj:`completion='perfect'`).
+        are the paper's (:obj:`completion='perfect'`), turned and ordered as
+        in the authors' code. Where no slot is virtual, their balls hold the
+        same points at all levels and in both orientations. Pooling depends on
+        the order of points, too, which in the authors' code is arbitrary
+        within a quarter of all pairs, so outputs agree as closely as theirs
+        do if points are shuffled.
 
         Args:
             state_dict: The weights. Names may have a prefix; other modules'
@@ -361,9 +371,9 @@ class ErwinTransformer(torch.nn.Module):
 
 
 def _each(name: str, value: int | Sequence[int], number: int) -> list[int]:
-    r"""Returns one number for each level."""
-    values = [value] if isinstance(value, int) else list(value)
+    r"""Returns one number for each level; a single one stands for all."""
+    values = [value] * number if isinstance(value, int) else list(value)
     if len(values) != number:
-        raise ValueError(f"Expected '{name}' to have one entry per level, "
-                         f"{number} (got {values})")
+        raise ValueError(f"Expected '{name}' to be an integer or to have one "
+                         f"entry per level, {number} (got {values})")
     return values

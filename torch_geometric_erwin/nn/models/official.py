@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_geometric_erwin.nn.models.erwin_transformer import ErwinTransformer
+from torch_geometric_erwin.nn.models.official_tree import official_rotations
 
 FIRST = 'embed.embed_fn.weight'
 NEEDED = ('c_in', 'c_hidden', 'ball_sizes', 'enc_num_heads', 'enc_depths',
@@ -48,12 +49,14 @@ def from_official(state_dict: Mapping[str, Tensor],
         mp_steps=config['mp_steps'],
         dim=config['dimensionality'],
         decode=config['decode'],
-        rotations=(0., config['rotate']) if config['rotate'] > 0 else (0., ),
+        rotations=official_rotations(config['rotate'],
+                                     config['dimensionality']),
         completion='perfect',
         signed=True,
     )
     theirs = _without_prefix(state_dict)
     model = model.to(theirs[FIRST].dtype)
+    model.official = True
     ours = _join_gates(dict(_translate(theirs, strides, config)))
     problems = model.load_state_dict(ours, strict=False)
     if problems.missing_keys or problems.unexpected_keys:

@@ -1,5 +1,6 @@
 r"""Builds the slots of a ball tree (Algorithm 1 of the Erwin paper)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,10 @@ from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree import register  # noqa: F401
 from torch_geometric_erwin.ops.build_tree.layout import where_true
+from torch_geometric_erwin.ops.build_tree.orientation import (
+    Rotation,
+    split_rotations,
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ def build_tree(
     ptr: Tensor,
     ball_sizes: list[int],
     strides: list[int],
-    rotations: list[float],
+    rotations: Sequence[Rotation],
     *,
     box: Tensor | None = None,
     completion: str = 'balanced',
@@ -49,7 +54,8 @@ def build_tree(
         ptr: Where each cloud begins, shape :math:`(B + 1)`, on any device.
         ball_sizes: The slots of a ball, one number per level.
         strides: The slots that make a point of the next level.
-        rotations: The angle of each orientation, in degrees.
+        rotations: The angle of each orientation, in degrees, or the matrix
+            that positions (as rows) are multiplied by.
         box: Each cloud's periodic cell, shape :math:`(B, D)` or
             :math:`(B, R, D)`, see :mod:`torch_geometric_erwin.ops.periodic`;
             positions must lie in the cell already.
@@ -64,8 +70,9 @@ def build_tree(
     Raises:
         ValueError: If positions are not finite.
     """
+    angles, matrices = split_rotations(rotations, pos.size(1))
     flat = torch.ops.torch_geometric_erwin.build_tree(
-        pos.detach(), ptr, box, order, ball_sizes, strides, rotations,
+        pos.detach(), ptr, box, order, ball_sizes, strides, angles, matrices,
         completion == 'perfect', backend)
     count = len(rotations)
     width = 2 * count + 3

@@ -32,6 +32,7 @@ class _Tree(ctypes.Structure):
         ('ball_sizes', ctypes.c_void_p),
         ('strides', ctypes.c_void_p),
         ('orientations', ctypes.c_void_p),
+        ('matrices', ctypes.c_void_p),
         ('index', ctypes.c_void_p),
         ('inverse', ctypes.c_void_p),
         ('mask', ctypes.c_void_p),
@@ -66,6 +67,8 @@ def build_run(
         np.array([[w.cosine, w.sine, w.shift, w.slide] for w in ways],
                  dtype=np.float64),
     ]
+    matrices = [way.matrix for way in ways if way.matrix is not None]
+    turns = np.stack(matrices) if matrices else None
     outputs = [
         _addresses([t for level in out for t in level[0]]),
         _addresses([t for level in out for t in level[1]]),
@@ -78,6 +81,7 @@ def build_run(
         len(levels[0].points), pointer(pos),
         pointer(mass), pointer(box),
         *(array.ctypes.data for array in arrays),
+        None if turns is None else turns.ctypes.data,
         *(ctypes.addressof(array) for array in outputs))
     status = lib.tge_build_tree(ctypes.byref(args))
     if status == 2:

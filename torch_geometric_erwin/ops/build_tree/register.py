@@ -28,7 +28,8 @@ BUILDERS = {'cpp': cpu.build_run, 'triton': triton.build_run,
 torch.library.define(
     'torch_geometric_erwin::build_tree',
     '(Tensor pos, Tensor ptr, Tensor? box, Tensor? order, int[] ball_sizes, '
-    'int[] strides, float[] rotations, bool perfect, str backend) -> '
+    'int[] strides, float[] rotations, float[] matrices, bool perfect, '
+    'str backend) -> '
     'Tensor[]',
 )
 
@@ -43,6 +44,7 @@ def _build_tree(
     ball_sizes: list[int],
     strides: list[int],
     rotations: list[float],
+    matrices: list[float],
     perfect: bool,
     backend: str,
 ) -> list[Tensor]:
@@ -59,7 +61,7 @@ def _build_tree(
     sizes = _sizes(ptr) if backend == 'cpp' else _checked_sizes(pos, ptr)
     levels = count_levels(sizes, ball_sizes, strides, perfect)
     _check_counts(levels)
-    ways = orientations(rotations)
+    ways = orientations(rotations, matrices)
     mass: Tensor | None = None
     out: list[LevelTensors] = []
     for run in nested_runs(levels):
@@ -86,6 +88,7 @@ def _fake_build_tree(
     ball_sizes: list[int],
     strides: list[int],
     rotations: list[float],
+    matrices: list[float],
     perfect: bool,
     backend: str,
 ) -> list[Tensor]:

@@ -51,7 +51,7 @@ def trial(device: str) -> bool:
     num = int(sizes.sum())
     pos = torch.arange(3. * num, device=device).mul(0.618034).frac()
     levels = count_levels(sizes, [64, 32], [2], False)
-    args = pos.view(num, 3), None, None, levels, orientations([0., 45.])
+    args = pos.view(num, 3), None, None, levels, orientations([0., 45.], [])
     found, expected = build_run(*args), reference.build_run(*args)
     return found is not None and expected is not None and all(
         all(map(torch.equal, (*a, *b, c), (*x, *y, z)))
