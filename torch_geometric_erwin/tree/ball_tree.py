@@ -460,7 +460,7 @@ class BallTree:
         """
         from torch_geometric_erwin.tree.knn_op import tree_knn_graph
         return tree_knn_graph(self.pos.detach(), self.batch, k, loop,
-                              self.num_clouds, self.box)
+                              self.num_clouds, self.box)[0]
 
     def apply(self, fn: Callable[[Tensor], Tensor]) -> 'BallTree':
         r"""Returns the tree with a function applied to all its tensors."""

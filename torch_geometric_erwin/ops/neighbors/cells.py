@@ -1,0 +1,115 @@
+r"""Periodic cells, as a neighbour search wants them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torch_geometric_erwin.ops import lattice
+from torch_geometric_erwin.ops.periodic import check_volume, inner
+
+MOST_IMAGES = 2**31
+
+
+@dataclass(frozen=True)
+class Cells:
+    r"""The lattices of :math:`B` clouds, in float64, however precise the
+    points are.
+
+    Args:
+        vectors: Short vectors that span them as rows, zero ones for
+            directions that are not periodic, :math:`[B, D, D]`.
+        dual: Rows that give coordinates along these by inner products,
+            :math:`[B, D, D]`.
+        whole: The vectors as whole combinations of their user's, int64,
+            :math:`[B, D, D]`.
+    """
+    vectors: Tensor
+    dual: Tensor
+    whole: Tensor
+
+    @classmethod
+    def of_box(cls, box: Tensor) -> 'Cells':
+        r"""Makes them of edges, :math:`[B, D]`, or vectors,
+        :math:`[B, D, D]`.
+
+        Raises:
+            ValueError: If the vectors of a lattice do not span it.
+        """
+        given = box.detach().cpu().double().numpy()
+        if given.ndim == 2:
+            given = given[..., None] * np.eye(given.shape[1])
+        whole = _short(given)
+        vectors = given if whole is None else whole @ given
+        if whole is None:
+            whole = np.broadcast_to(np.eye(given.shape[1], dtype=np.int64),
+                                    given.shape)
+        check_volume(vectors)
+        dual = np.linalg.pinv(vectors).swapaxes(1, 2)
+        return cls(*(torch.from_numpy(np.array(x, order='C')).to(box.device)
+                     for x in (vectors, dual, whole)))
+
+    def translate(self, cloud: Tensor, numbers: Tensor,
+                  dtype: torch.dtype) -> Tensor:
+        r"""Sums of so many short vectors, int64 :math:`[P, D]`, of clouds,
+        :math:`[P]`, rounded once.
+        """
+        vectors = self.vectors[cloud].transpose(-1, -2)
+        return inner(numbers.double().unsqueeze(-2), vectors).to(dtype)
+
+    def shifts(self, cloud: Tensor, numbers: Tensor) -> Tensor:
+        r"""The same translations in the users' vectors, int64
+        :math:`[P, D]`.
+        """
+        return inner(numbers.unsqueeze(-2),
+                     self.whole[cloud].transpose(-1, -2))
+
+    def wrap(self, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        r"""Moves positions, :math:`[N, D]`, into their clouds' cells.
+
+        Returns:
+            The positions, and how many of their users' vectors they were
+            moved by, int64 :math:`[N, D]`, which were subtracted;
+            :obj:`None` where no position had to move.
+        """
+        if self.dual.size(0) == 1:
+            batch = batch.new_zeros(1)
+        dual, vectors = self.dual[batch], self.vectors[batch]
+        wide = pos.double()
+        times = torch.floor(inner(wide.unsqueeze(-2), dual))
+        if not bool(times.any()):
+            return pos, None
+        moved = inner(times.unsqueeze(-2), vectors.transpose(-1, -2))
+        whole = self.whole[batch].double().transpose(-1, -2)
+        return ((wide - moved).to(pos.dtype),
+                inner(times.unsqueeze(-2), whole).long())
+
+    def supercell(self, cells: np.ndarray) -> np.ndarray:
+        r"""Multiples of the short vectors, int64 :math:`[B, D]`, so that as
+        many cells, :math:`[B]`, make blocks without long edges.
+        """
+        length = self.vectors.norm(dim=2).cpu().numpy()
+        length[length == 0] = np.inf
+        count = np.ones(length.shape, dtype=np.int64)
+        while (short := (count.prod(1) < cells)
+               & np.isfinite(length).any(1)).any():
+            rows = short.nonzero()[0]
+            count[rows, (count * length)[rows].argmin(1)] += 1
+        return count
+
+
+def _short(given: np.ndarray) -> np.ndarray | None:
+    r"""How to make vectors short; :obj:`None` if all of them are."""
+    square = (given**2).sum(2)
+    off = np.abs(given @ given.swapaxes(1, 2))
+    off[:, range(given.shape[1]), range(given.shape[1])] = 0
+    # With angles this near to right ones no sum is shorter.
+    if (2 * off.sum(2) <= square * (1 + 1e-6)).all():
+        return None
+    return lattice.reduce(given)
+
+
+def too_many_images() -> ValueError:
+    return ValueError("Expected fewer than 2^31 images of a cell to be within "
+                      "reach (got more: is 'r' or 'k' meant to be so large?)")
