@@ -7,9 +7,9 @@ namespace tge {
 namespace neighbors {
 
 struct SetBits {
-  uint8_t lanes[256][8] = {};  // ascending, then zeros
+  uint8_t lanes[256][8];  // ascending, then zeros
 
-  SetBits() {
+  constexpr SetBits() : lanes{} {
     for (int byte = 0; byte < 256; ++byte) {
       int n = 0;
       for (int bit = 0; bit < 8; ++bit)
@@ -18,10 +18,7 @@ struct SetBits {
   }
 };
 
-inline const SetBits& set_bits() {
-  static const SetBits bits;
-  return bits;
-}
+inline constexpr SetBits kSetBits{};
 
 }  // namespace neighbors
 }  // namespace tge

@@ -81,19 +81,14 @@ class Metric {
   TGE_FAST void sum_gaps(const T* low, const T* x, T* d) const {
     const T* high = low + dim() * kLanes;
     const T* t = high + dim() * kLanes;
-    if (D) {
-      for (int j = 0; j < kLanes; ++j) {
-        T total = 0;
-        for (int a = 0; a < D; ++a)
-          total += squared_gap<Shifted>(x[a], low, high, t, a * kLanes + j);
-        d[j] = total;
-      }
-      return;
-    }
     for (int j = 0; j < kLanes; ++j) d[j] = 0;
-    for (int64_t a = 0; a < dim_; ++a)
+    for (int64_t a = 0; a < (D ? D : dim_); ++a) {
+      T gap[kLanes];
       for (int j = 0; j < kLanes; ++j)
-        d[j] += squared_gap<Shifted>(x[a], low, high, t, a * kLanes + j);
+        gap[j] = outside<Shifted>(x[a], low, high, t, a * kLanes + j);
+      // In a loop of its own: together they would branch.
+      for (int j = 0; j < kLanes; ++j) d[j] += gap[j] * gap[j];
+    }
   }
 
   template <bool Shifted>
@@ -104,16 +99,15 @@ class Metric {
   }
 
   template <bool Shifted>
-  TGE_FAST T squared_gap(T x, const T* low, const T* high, const T* t,
-                         int64_t at) const {
+  TGE_FAST T outside(T x, const T* low, const T* high, const T* t,
+                     int64_t at) const {
     T after = low[at] - x, before = high[at] - x;
     if (Shifted) {
       after += t[at];
       before += t[at];
     }
-    T gap = after > -before ? after : -before;
-    gap = gap < 0 ? 0 : gap;  // stays NaN
-    return gap * gap;
+    const T gap = after > -before ? after : -before;
+    return gap <= 0 ? 0 : gap;  // what is not a number stays so
   }
 
   const int64_t dim_;

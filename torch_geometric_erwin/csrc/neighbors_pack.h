@@ -48,7 +48,7 @@ TGE_FAST int64_t pack(const float* d, float bound, int64_t slot, float* dist,
     const int near = _mm256_movemask_ps(
         _mm256_cmp_ps(x, _mm256_set1_ps(bound), _CMP_LE_OQ));
     const __m256i lane = _mm256_cvtepu8_epi32(_mm_loadl_epi64(
-        reinterpret_cast<const __m128i*>(set_bits().lanes[near])));
+        reinterpret_cast<const __m128i*>(kSetBits.lanes[near])));
     _mm256_storeu_ps(dist + n, _mm256_permutevar8x32_ps(x, lane));
     _mm256_storeu_si256(
         reinterpret_cast<__m256i*>(to + n),
@@ -66,7 +66,7 @@ TGE_FAST int64_t pack(const double* d, double bound, int64_t slot,
     const int near = _mm256_movemask_pd(
         _mm256_cmp_pd(x, _mm256_set1_pd(bound), _CMP_LE_OQ));
     const __m256i lane = _mm256_cvtepu8_epi64(_mm_loadl_epi64(
-        reinterpret_cast<const __m128i*>(set_bits().lanes[near])));
+        reinterpret_cast<const __m128i*>(kSetBits.lanes[near])));
     const __m256i low = _mm256_shuffle_epi32(
         _mm256_slli_epi64(lane, 1), _MM_SHUFFLE(2, 2, 0, 0));
     const __m256i half = _mm256_add_epi32(
