@@ -47,6 +47,7 @@ class Cells:
                                     given.shape)
         check_volume(vectors)
         dual = np.linalg.pinv(vectors).swapaxes(1, 2)
+        dual[~vectors.any(2)] = 0  # and not nearly so
         return cls(*(torch.from_numpy(np.array(x, order='C')).to(box.device)
                      for x in (vectors, dual, whole)))
 

@@ -49,10 +49,11 @@ def list_images(p: Problem, cloud: int, rows: slice, cols: slice,
     """
     assert p.cells is not None
     apart = (p.query[rows][:, None] - p.pos[cols]).double().norm(dim=2).max()
-    most = (reach + apart) * p.cells.dual[cloud].norm(dim=1)
+    dual = p.cells.dual[cloud].norm(dim=1)
+    most = ((reach + apart) * dual * 1.001 + 1).where(dual > 0, 0.)
     return torch.cartesian_prod(*(
         torch.arange(-n, n + 1, device=p.pos.device)
-        for n in (most * 1.001 + 1).long().tolist())).view(-1, most.numel())
+        for n in most.long().tolist())).view(-1, most.numel())
 
 
 def compare(p: Problem, cloud: int, rows: slice, cols: slice,
