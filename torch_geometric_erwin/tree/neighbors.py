@@ -267,6 +267,9 @@ class _Box(NamedTuple):
 
     def cells(self, pos: Tensor, num_clouds: int) -> Cells | None:
         if self.box is None:
+            if self.pbc is not None:
+                raise ValueError("Expected 'box' to be given with 'pbc' (got "
+                                 "None)")
             return None
         box = self.box
         if not self.checked:

@@ -31,10 +31,10 @@ def neighbors(
 
     All points within :obj:`r` are neighbours; with :obj:`k`, the
     :obj:`k` nearest of them (fewer where there are fewer). In a periodic
-    cell every image of a point counts. Edges are sorted
-    by the query's number, then by squared distance, then by the neighbour's
-    number, then by its image's shift. Distances are computed in the points' precision; the result does
-    not depend on the tree, the device or the number of threads.
+    cell every image of a point counts. Edges are sorted by the query's
+    number, then by squared distance, then by the neighbour's number, then by
+    its image's shift. Distances are computed in the points' precision; the
+    result does not depend on the tree, the device or the number of threads.
 
     Above its leaves the tree is implicit: a node is a range of leaves
     :math:`[a, b)`, its children are :math:`[a, m)` and :math:`[m, b)` with

@@ -45,6 +45,7 @@ class Cells:
         if whole is None:
             whole = np.broadcast_to(np.eye(given.shape[1], dtype=np.int64),
                                     given.shape)
+        _check_rank(given, vectors)
         check_volume(vectors)
         dual = np.linalg.pinv(vectors).swapaxes(1, 2)
         dual[~vectors.any(2)] = 0  # and not nearly so
@@ -98,6 +99,16 @@ class Cells:
             rows = short.nonzero()[0]
             count[rows, (count * length)[rows].argmin(1)] += 1
         return count
+
+
+def _check_rank(given: np.ndarray, vectors: np.ndarray) -> None:
+    r"""Vectors that depend on each other vanish when they are made short."""
+    length = np.linalg.norm(given, axis=2)
+    kept = np.linalg.norm(vectors, axis=2) > 1e-9 * length.max(
+        1, keepdims=True, initial=0)
+    if (kept != (length > 0)).any():
+        raise ValueError(f"Expected 'box' to have linearly independent "
+                         f"vectors (got {given.tolist()})")
 
 
 def _short(given: np.ndarray) -> np.ndarray | None:
