@@ -24,10 +24,14 @@ class Cells:
             :math:`[B, D, D]`.
         whole: The vectors as whole combinations of their user's, int64,
             :math:`[B, D, D]`.
+        lengths: Of the shortest and of the longest of the vectors.
+        full: Whether all directions are periodic.
     """
     vectors: Tensor
     dual: Tensor
     whole: Tensor
+    lengths: tuple[float, float]
+    full: bool
 
     @classmethod
     def of_box(cls, box: Tensor) -> 'Cells':
@@ -38,19 +42,26 @@ class Cells:
             ValueError: If the vectors of a lattice do not span it.
         """
         given = box.detach().cpu().double().numpy()
+        eye = np.eye(given.shape[-1])
         if given.ndim == 2:
-            given = given[..., None] * np.eye(given.shape[1])
-        whole = _short(given)
-        vectors = given if whole is None else whole @ given
+            vectors, whole = given[..., None] * eye, None
+            dual = (1 / given)[..., None] * eye
+        else:
+            whole = _short(given)
+            vectors = given if whole is None else whole @ given
+            _check_rank(given, vectors)
+            check_volume(vectors)
+            dual = np.linalg.pinv(vectors).swapaxes(1, 2)
+            dual[~vectors.any(2)] = 0  # and not nearly so
         if whole is None:
-            whole = np.broadcast_to(np.eye(given.shape[1], dtype=np.int64),
-                                    given.shape)
-        _check_rank(given, vectors)
-        check_volume(vectors)
-        dual = np.linalg.pinv(vectors).swapaxes(1, 2)
-        dual[~vectors.any(2)] = 0  # and not nearly so
-        return cls(*(torch.from_numpy(np.array(x, order='C')).to(box.device)
-                     for x in (vectors, dual, whole)))
+            whole = np.broadcast_to(eye, vectors.shape).astype(np.int64)
+        length = np.sqrt((vectors**2).sum(2))
+        length = length[length > 0]
+        return cls(
+            *(torch.from_numpy(np.array(x, order='C')).to(box.device)
+              for x in (vectors, dual, whole)),
+            (length.min(initial=np.inf), length.max(initial=0.)),
+            length.size == vectors.shape[0] * vectors.shape[1])
 
     def translate(self, cloud: Tensor, numbers: Tensor,
                   dtype: torch.dtype) -> Tensor:
@@ -75,17 +86,18 @@ class Cells:
             moved by, int64 :math:`[N, D]`, which were subtracted;
             :obj:`None` where no position had to move.
         """
-        if self.dual.size(0) == 1:
-            batch = batch.new_zeros(1)
-        dual, vectors = self.dual[batch], self.vectors[batch]
+        one = self.dual.size(0) == 1
+        dual = self.dual if one else self.dual[batch]
         wide = pos.double()
         times = torch.floor(inner(wide.unsqueeze(-2), dual))
         if not bool(times.any()):
             return pos, None
-        moved = inner(times.unsqueeze(-2), vectors.transpose(-1, -2))
-        whole = self.whole[batch].double().transpose(-1, -2)
-        return ((wide - moved).to(pos.dtype),
-                inner(times.unsqueeze(-2), whole).long())
+        vectors, whole = (
+            (x if one else x[batch]).double().transpose(-1, -2)
+            for x in (self.vectors, self.whole))
+        times = times.unsqueeze(-2)
+        return ((wide - inner(times, vectors)).to(pos.dtype),
+                inner(times, whole).long())
 
     def supercell(self, cells: np.ndarray) -> np.ndarray:
         r"""Multiples of the short vectors, int64 :math:`[B, D]`, so that as
