@@ -82,8 +82,9 @@ class Candidates {
     const int64_t kept = std::min(n, k);
     if (n > kept + kLanes) n = thin(n, k);
     n <= kMaxRank ? rank(n) : sort_many(n);
+    const T* d = dist.data();
     for (int64_t i = 1; i < n; ++i)
-      if (dist[i] == dist[i - 1]) i = settle(i - 1, n);
+      if (d[i] == d[i - 1]) i = settle(i - 1, n);
     return kept;
   }
 
@@ -152,12 +153,13 @@ class Candidates {
         for (int j = 0; j < kLanes; ++j) count[j] += d[i] < d[start + j];
       for (int j = 0; j < kLanes; ++j) rank_[start + j] = count[j];
     }
+    Id<T>* places = slot.data();
     for (int64_t i = 0; i < n; ++i) {
       sorted_[rank_[i]] = d[i];
-      places_[rank_[i]] = slot[i];
+      places_[rank_[i]] = places[i];
     }
     std::memcpy(d, sorted_, n * sizeof(T));
-    std::memcpy(slot.data(), places_, n * sizeof(Id<T>));
+    std::memcpy(places, places_, n * sizeof(Id<T>));
   }
 
   const Before before_;

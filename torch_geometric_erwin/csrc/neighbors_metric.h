@@ -13,6 +13,22 @@ namespace TGE_ISA {
 
 #define TGE_FAST TGE_TARGET TGE_INLINE
 
+// The larger one; the second if one is not a number. Compilers tend to branch.
+#if defined(TGE_MORE_ISAS)
+TGE_FAST float larger(float a, float b) {
+  return _mm_cvtss_f32(_mm_max_ss(_mm_set_ss(a), _mm_set_ss(b)));
+}
+
+TGE_FAST double larger(double a, double b) {
+  return _mm_cvtsd_f64(_mm_max_sd(_mm_set_sd(a), _mm_set_sd(b)));
+}
+#else
+template <class T>
+TGE_FAST T larger(T a, T b) {
+  return a > b ? a : b;
+}
+#endif
+
 // D = 0 is any dimension. A null translation is none.
 template <class T, int D>
 class Metric {
@@ -35,9 +51,8 @@ class Metric {
     for (int64_t a = 0; a < (D ? D : dim_); ++a) {
       const T shift = t ? t[a] : 0;
       const T before = -((high[a] - from[a]) + shift);
-      T gap = (low[a] - to[a]) + shift;
-      gap = before > gap ? before : gap;
-      gap = gap > 0 ? gap : 0;
+      const T after = (low[a] - to[a]) + shift;
+      const T gap = larger(larger(before, after), T(0));
       sum += gap * gap;
     }
     return sum;

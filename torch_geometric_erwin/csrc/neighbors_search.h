@@ -250,24 +250,34 @@ class Searcher {
     return true;
   }
 
+  // Goes down level by level, without a branch per node.
   TGE_FAST bool walk(const Group& group, int32_t image, T bound,
                      int64_t cap) {
     const T* t = translation(image);
-    stack_.assign(1, s_.root(group.cloud));
-    while (!stack_.empty()) {
-      const Node node = stack_.back();
-      stack_.pop_back();
-      if (nearest(node, t) > bound) continue;
-      if (node.b - node.a > 1) {
-        stack_.push_back(node.right());
-        stack_.push_back(node.left());
-        continue;
+    nodes_.assign(1, s_.root(group.cloud));
+    for (int64_t n = 1, next = 0; n > 0; n = next, next = 0) {
+      below_.resize(2 * n);
+      for (int64_t i = 0; i < n; ++i) {
+        const Node node = nodes_[i];
+        const bool near = nearest(node, t) <= bound;
+        if (node.b - node.a == 1) {
+          if (near) push_leaf(node, image);
+          continue;
+        }
+        below_[next] = node.left();
+        below_[next + 1] = node.right();
+        next += 2 * near;
       }
-      for (int64_t b = f_.first[node.a]; b < f_.first[node.b]; ++b)
-        push(b, image, f_.box(node));
-      if (static_cast<int64_t>(blocks_.block.size()) > cap) return false;
+      nodes_.swap(below_);
+      if (static_cast<int64_t>(blocks_.block.size()) + next / 4 > cap)
+        return false;
     }
     return true;
+  }
+
+  TGE_FAST void push_leaf(const Node& leaf, int32_t image) {
+    for (int64_t b = f_.first[leaf.a]; b < f_.first[leaf.b]; ++b)
+      push(b, image, f_.box(leaf));
   }
 
   // Lists a block and the box of its leaf, `kLanes` boxes side by side.
@@ -285,17 +295,22 @@ class Searcher {
     blocks_.image.push_back(image);
   }
 
-  // Of the group's blocks, those that are within `bound` of one query.
+  // Of the group's blocks, those that are within `bound` of one query. Here
+  // and below pointers are read once: what is written might be theirs.
   TGE_FAST int64_t select(const T* x, T bound) {
     const int64_t n = blocks_.block.size();
     const int64_t rows = (shifted_ ? 3 : 2) * metric_.dim();
     reach_.resize(n + 2 * kLanes);
     gap_.resize(n + 2 * kLanes);
+    const T* corners = corners_.data();
+    T* gap = gap_.data();
+    Id<T>* reach = reach_.data();
+    const bool shifted = shifted_;
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i += kLanes) {
       T d[kLanes];
-      metric_.gaps(corners_.data() + i * rows, x, shifted_, d);
-      kept += pack(d, bound, i, gap_.data() + kept, reach_.data() + kept);
+      metric_.gaps(corners + i * rows, x, shifted, d);
+      kept += pack(d, bound, i, gap + kept, reach + kept);
     }
     return kept;
   }
@@ -304,42 +319,61 @@ class Searcher {
     const int64_t n = gather(q, bound_[q - group.begin]);
     const int64_t kept = near_.sort(n, s_.k + !s_.loop);
     const int32_t id = static_cast<int32_t>(s_.query_id[q]);
-    List& list = lists_.list[id];
     int32_t* ids = store_.id.take(table_ ? 2 * kept : kept);
-    int32_t* images = ids + kept;
+    const int64_t m = table_ ? put<true>(kept, id, ids)
+                             : put<false>(kept, id, ids);
+    lists_.list[id] = {ids, ids + kept, table_};
+    lists_.start[id + 1] = std::min(m, s_.k);
+  }
+
+  // Writes numbers of points, and of images, but not the query itself.
+  template <bool Shifts>
+  TGE_FAST int64_t put(int64_t kept, int32_t id, int32_t* ids) const {
+    const Id<T>* slots = near_.slot.data();
+    const int64_t* blocks = blocks_.block.data();
+    const int32_t *images = blocks_.image.data(), *numbers = blocks_.id;
+    const int32_t home = static_cast<int32_t>(images_.home);
+    const bool loop = s_.loop;
     int64_t m = 0;
     for (int64_t i = 0; i < kept; ++i) {
-      const int64_t slot = near_.slot[i];
-      const int32_t other = blocks_.id_at(slot);
-      const int32_t image = blocks_.image[slot / kLanes];
+      const int64_t slot = slots[i];
+      const int32_t other =
+          numbers[blocks[slot / kLanes] * kLanes + slot % kLanes];
+      const int32_t image = images[slot / kLanes];
       ids[m] = other;
-      if (table_) images[m] = image;
-      m += s_.loop | (other != id) | (image != images_.home);
+      if (Shifts) ids[kept + m] = image;
+      m += loop | (other != id) | (image != home);
     }
-    list = {ids, images, table_};
-    lists_.start[id + 1] = std::min(m, s_.k);
+    return m;
   }
 
   // Stores the candidates within `bound`; returns how many there are.
   TGE_FAST int64_t gather(int64_t q, T bound) {
     // Duplicates may tie by the thousands: keep k of them at a time.
     const int64_t most = s_.k < kUnlimited ? 4 * s_.k + 4 * kMaxRank
-                                           : INT64_MAX;
+                                           : INT64_MAX / 2;
     const T* x = query(q);
-    const int64_t blocks = select(x, bound);
+    const int64_t count = select(x, bound);
+    near_.reserve(std::min(count * kLanes, most + kLanes) + kLanes);
+    T* dist = near_.dist.data();
+    Id<T>* slot = near_.slot.data();
+    const Id<T>* reach = reach_.data();
+    const int64_t* blocks = blocks_.block.data();
+    const int32_t* images = blocks_.image.data();
+    const T* coords = f_.block(0);
+    const T* vectors = images_.vector.data();
+    const int64_t dim = metric_.dim(), home = images_.home;
     int64_t n = 0;
-    for (int64_t i = 0; i < blocks; ++i) {
+    for (int64_t i = 0; i < count; ++i) {
       if (n > most) {
         n = near_.shrink(n, s_.k + 1);
-        bound = near_.dist[n - 1];
+        bound = dist[n - 1];
       }
-      const int64_t at = reach_[i];
+      const int64_t at = reach[i], image = images[at];
       T d[kLanes];
-      metric_.distances(f_.block(blocks_.block[at]), x,
-                        translation(blocks_.image[at]), d);
-      near_.reserve(n + kLanes);
-      n += pack(d, bound, at * kLanes, near_.dist.data() + n,
-                near_.slot.data() + n);
+      metric_.distances(coords + blocks[at] * dim * kLanes, x,
+                        image == home ? nullptr : vectors + image * dim, d);
+      n += pack(d, bound, at * kLanes, dist + n, slot + n);
     }
     return n;
   }
@@ -391,7 +425,7 @@ class Searcher {
   std::vector<T> box_, bound_, corners_, gap_, seed_images_;
   std::vector<Id<T>> reach_;
   std::vector<int64_t> cells_, more_;
-  std::vector<Node> stack_;
+  std::vector<Node> nodes_, below_;
   std::vector<Group> todo_;
   TieSearch<T, D> ties_;
 };
