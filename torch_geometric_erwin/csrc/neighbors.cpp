@@ -66,7 +66,8 @@ void search(const Search& s, Lists& lists) {
   const Forest<T> forest = plant<T>(s, team);
   const auto groups = s.itself ? group_leaves(s) : group_queries(s);
   const auto run = choose<T>(s);
-  const int64_t n = groups.size(), size = 32;
+  const int64_t n = groups.size();
+  const int64_t size = std::clamp<int64_t>(n / (8 * team.size()), 1, 32);
   team.for_each((n + size - 1) / size, [&](int64_t task, int thread) {
     const Group* all = groups.data();
     run({s, forest, lists, lists.stores[thread], all + task * size,

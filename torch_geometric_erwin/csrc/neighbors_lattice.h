@@ -122,8 +122,10 @@ class Lattice {
         if (length_[i] > 0 && (best < 0 || count[i] * length_[i] <
                                                count[best] * length_[best]))
           best = i;
-      made = made / count[best] * (count[best] + 1);
-      ++count[best];
+      if (best < 0) break;
+      const int64_t more = 1 + count[best] / 8;  // soon even if it is a lot
+      made = made / count[best] * (count[best] + more);
+      count[best] += more;
     }
     double reach = 0;
     for (int64_t i = 0; i < dim_; ++i) reach += (count[i] - 1) * length_[i];

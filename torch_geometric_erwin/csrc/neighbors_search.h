@@ -128,6 +128,14 @@ class Searcher {
                                            : nearest(left) <= nearest(right);
       node = go_left ? left : right;
     }
+    // Where points are far apart their own images are nearer.
+    if (lattice_.periodic()) {
+      const double own = lattice_.supercell(4. * s_.k + 2, more_);
+      if (seed_reach_ > 4 * own) {
+        seed_reach_ = own;
+        cells_ = more_;
+      }
+    }
     // Too many cells to be worth it where there is a radius.
     if (!cells_.empty() && seed_reach_ > 2 * std::sqrt(s_.radius))
       has_seeds_ = false;

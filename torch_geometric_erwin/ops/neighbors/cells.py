@@ -57,10 +57,10 @@ class Cells:
             whole = np.broadcast_to(eye, vectors.shape).astype(np.int64)
         length = np.sqrt((vectors**2).sum(2))
         length = length[length > 0]
-        return cls(
-            *(torch.from_numpy(np.array(x, order='C')).to(box.device)
-              for x in (vectors, dual, whole)),
-            (length.min(initial=np.inf), length.max(initial=0.)),
+        rows = [torch.from_numpy(np.array(x, order='C')).to(box.device)
+                for x in (vectors, dual, whole)]
+        return cls(rows[0], rows[1], rows[2], (
+            float(length.min(initial=np.inf)), float(length.max(initial=0.))),
             length.size == vectors.shape[0] * vectors.shape[1])
 
     def translate(self, cloud: Tensor, numbers: Tensor,
@@ -106,10 +106,11 @@ class Cells:
         length = self.vectors.norm(dim=2).cpu().numpy()
         length[length == 0] = np.inf
         count = np.ones(length.shape, dtype=np.int64)
-        while (short := (count.prod(1) < cells)
+        while (short := (count.prod(1, dtype=float) < cells)
                & np.isfinite(length).any(1)).any():
             rows = short.nonzero()[0]
-            count[rows, (count * length)[rows].argmin(1)] += 1
+            best = (count * length)[rows].argmin(1)
+            count[rows, best] += 1 + count[rows, best] // 8  # soon a lot
         return count
 
 

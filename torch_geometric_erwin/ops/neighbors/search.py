@@ -8,6 +8,7 @@ chunks, so that there are about :obj:`BUDGET` numbers in memory at a time.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -275,29 +276,44 @@ class Seeds:
         k, most = p.k, int(sizes.max())
         if k is None:
             return cls(0, [])
-        if p.cells is None or (sizes > 2 * k + 1).all():
-            width = 0 if k + 1 >= most else min(2 * k + 2, most)
-            return cls(width, [None])
         width = min(2 * k + 2, most)
-        need = -(-(2. * k + 2) // sizes.clamp(1, width).cpu().numpy())
+        if p.cells is None:
+            return cls(width, [None]) if k + 1 < most else cls(0, [])
+        need = cells_wanted(p.cells, sizes.clamp(min=1).cpu().numpy(), k)
         if p.r is not None and width * need.max() > MOST_SEEDS:
             return cls(0, [])
-        count = torch.from_numpy(p.cells.supercell(need)).to(sizes.device)
-        every = torch.arange(count.size(0), device=sizes.device)
-        rest = torch.arange(int(count.prod(1).max()), device=sizes.device)
-        translations: list[Tensor | None] = []
-        for i in rest.tolist():
-            numbers = torch.empty_like(count)
-            index = torch.full_like(count[:, 0], i)
-            for axis in range(count.size(1)):
-                numbers[:, axis] = index % count[:, axis]
-                index = index // count[:, axis]
-            numbers -= (count - 1) // 2
-            t = p.cells.translate(every, numbers, p.pos.dtype)
-            # Smaller blocks of cells have no so many.
-            t[index > 0] = float('inf')
-            translations.append(t)
-        return cls(width, translations)
+        seeds = cls(width, seed_images(p, need) if need.max() > 1 else [None])
+        return seeds if seeds.size > k else cls(0, [])
+
+
+def seed_images(p: Problem, need: np.ndarray) -> list[Tensor | None]:
+    r"""Translations of blocks of cells, infinite where a cloud has fewer."""
+    assert p.cells is not None
+    count = torch.from_numpy(p.cells.supercell(need)).to(p.pos.device)
+    every = torch.arange(count.size(0), device=p.pos.device)
+    translations: list[Tensor | None] = []
+    for i in range(int(count.prod(1).max())):
+        numbers = torch.empty_like(count)
+        index = torch.full_like(every, i)
+        for axis in range(count.size(1)):
+            numbers[:, axis] = index % count[:, axis]
+            index = index // count[:, axis]
+        numbers -= (count - 1) // 2
+        t = p.cells.translate(every, numbers, p.pos.dtype)
+        t[index > 0] = float('inf')
+        translations.append(t)
+    return translations
+
+
+def cells_wanted(cells: Cells, sizes: np.ndarray, k: int) -> np.ndarray:
+    r"""How many cells hold enough seeds for each cloud, close together."""
+    enough = 2. * k + 2
+    need = -(-enough // np.minimum(sizes, enough))
+    length = cells.vectors.norm(dim=2).cpu().numpy()
+    # Where points are far apart their own images are nearer.
+    own = ((cells.supercell(np.full(len(sizes), enough)) - 1) * length).sum(1)
+    apart = length.max(1, initial=0) * np.minimum(enough / sizes, 1)
+    return np.where(apart > 4 * own, enough, need) * (length > 0).any(1)
 
 
 def image_ranges(cells: Cells, cloud: Tensor, query: Tensor, low: Tensor,
