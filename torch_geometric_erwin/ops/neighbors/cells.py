@@ -1,5 +1,7 @@
 r"""Periodic cells, as a neighbour search wants them."""
 
+import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,7 +134,16 @@ def _short(given: np.ndarray) -> np.ndarray | None:
     # With angles this near to right ones no sum is shorter.
     if (2 * off.sum(2) <= square * (1 + 1e-6)).all():
         return None
-    return lattice.reduce(given)
+    sums = _sums(given.shape[1])
+    length = ((sums @ given)**2).sum(2)[:, :, None]
+    longer = length >= square[:, None] * (1 - 1e-6)
+    return None if (longer | (sums == 0)).all() else lattice.reduce(given)
+
+
+@functools.cache
+def _sums(dim: int) -> np.ndarray:
+    signs = itertools.product((-1., 0., 1.), repeat=dim)
+    return np.array([*signs])
 
 
 def too_many_images() -> ValueError:

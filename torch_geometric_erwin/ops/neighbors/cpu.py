@@ -1,6 +1,7 @@
 r"""Nearest neighbours by the C++ kernel."""
 
 import ctypes
+import functools
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ UNLIMITED = 2**62
 TOO_MANY = 3  # as the kernel says it
 BEST = 2  # the widest vectors there are, see `isa.h`
 ADDRESS, SIZE, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-SMALL = 512  # queries that are done before a second thread has started
+SMALL = 2048  # queries that are done before a second thread has started
 
 
 def neighbors(problem: Problem,
@@ -75,6 +76,7 @@ def write(p: Problem, found: int | None, total: int,
     return out, shift
 
 
+@functools.cache
 def function(name: str, *types: type) -> 'ctypes._NamedFuncPointer':
     lib = library()
     assert lib is not None
