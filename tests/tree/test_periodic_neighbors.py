@@ -230,6 +230,15 @@ def test_points_meet_across_faces():
     assert shift.tolist() == [[-1, -1], [1, 1], [0, 3]]
 
 
+def test_no_shift_where_nothing_is_periodic():
+    box = torch.tensor([[-.5, -.1, -.8, -.4], [.9, -1., .1, 0.],
+                        [1.9, -2.4, 0., -.8], [.3, -2., -.6, .5]])
+    pos = torch.rand(2, 4) * 3
+    _, shift = knn_graph(pos, 9, box=box, pbc=[True, True, True, False],
+                         return_shift=True)
+    assert shift[:, :3].any(0).all() and not shift[:, 3].any()
+
+
 def test_no_box_no_shift():
     pos = torch.rand(30, 2)
     edges, shift = knn_graph(pos, 3, return_shift=True)

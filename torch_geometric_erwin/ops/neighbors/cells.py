@@ -137,7 +137,10 @@ def _short(given: np.ndarray) -> np.ndarray | None:
     sums = _sums(given.shape[1])
     length = ((sums @ given)**2).sum(2)[:, :, None]
     longer = length >= square[:, None] * (1 - 1e-6)
-    return None if (longer | (sums == 0)).all() else lattice.reduce(given)
+    if (longer | (sums == 0)).all():
+        return None
+    # Vectors that are zero may have been added, and do not count.
+    return lattice.reduce(given) * (square > 0)[:, None]
 
 
 @functools.cache
