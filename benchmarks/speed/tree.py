@@ -15,7 +15,11 @@ from benchmarks.speed import builders
 from benchmarks.speed.checks import gate
 from benchmarks.speed.compare import compare
 from benchmarks.speed.memory import measure
-from benchmarks.speed.neighbors import neighbors_knn, neighbors_radius
+from benchmarks.speed.neighbors import (
+    neighbors_knn,
+    neighbors_radius,
+    neighbors_shifts,
+)
 from benchmarks.speed.report import (
     Table,
     command,
@@ -27,7 +31,8 @@ from benchmarks.speed.report import (
 from benchmarks.speed.timing import Rounds, fit_exponent
 
 PACKAGES = ('torch', 'torch-geometric', 'torch-geometric-erwin',
-            'balltree-erwin', 'scikit-learn', 'scipy', 'torch-cluster')
+            'balltree-erwin', 'scikit-learn', 'scipy', 'torch-cluster',
+            'vesin', 'matscipy', 'ase')
 SIZES = ((16, 1024), (16, 16384), (1, 100_000), (1, 1_000_000))
 BUILD_AIMS = {(16, 16384): 2.5, (1, 1_000_000): 4.}
 
@@ -118,7 +123,7 @@ SECTIONS: dict[str, list[Callable[[Rounds, bool, int], Table]]] = {
     'build': [build],
     'rotations': [rotations],
     'growth': [growth],
-    'neighbors': [neighbors_knn, neighbors_radius],
+    'neighbors': [neighbors_knn, neighbors_radius, neighbors_shifts],
     'memory': [memory],
 }
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch_geometric_erwin.ops import neighbors as op
 from torch_geometric_erwin.ops.native import library
 from torch_geometric_erwin.ops.neighbors import cpu, reference, search
+from torch_geometric_erwin.ops.neighbors.cells import Cells
 
 native = pytest.mark.skipif(library() is None, reason='no C++ kernels')
 
@@ -62,8 +63,17 @@ def problem(*args, **kwargs):
     with pytest.MonkeyPatch.context() as patch:
         for module in (cpu, search):
             patch.setattr(module, 'neighbors', seen.append)
-        op.neighbors(*args, **kwargs)
+        op.neighbors(*args, **{'shifts': True, **kwargs})
     return seen[0]
+
+
+def assert_same(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def cubes(num_clouds, dim, side):
+    return Cells.of_box(torch.full((num_clouds, dim), side))
 
 
 def shape_points(kind, n, dim, rng):
@@ -102,9 +112,6 @@ def problems(draw):
 
     pos, query = points(n), points(m)
     kwargs = draw_limits(draw, pos)
-    if draw(st.booleans()):
-        pos, query = pos.abs(), query.abs()
-        kwargs['box'] = draw_box(draw, pos, query, num_clouds, rng)
     batch = torch.arange(num_clouds).repeat_interleave(torch.tensor(sizes))
     batch = batch[torch.from_numpy(rng.permutation(n))]
     args = tree(pos, batch, num_clouds, draw(st.integers(1, 40)),
@@ -114,16 +121,6 @@ def problems(draw):
     where = torch.from_numpy(rng.integers(0, num_clouds, m))
     return problem(*args, **kwargs, query_row=0,
                    **group(query, where, num_clouds))
-
-
-def draw_box(draw, pos, query, num_clouds, rng):
-    """Cells that hold all points; the last axis may not be periodic."""
-    side = torch.cat([pos, query, pos.new_ones(1, pos.size(1))]).amax(0)
-    stretch = rng.choice([1., 1.5, 2.], (num_clouds, pos.size(1)))
-    box = side * torch.from_numpy(stretch).to(pos.dtype)
-    if draw(st.booleans()):
-        box[:, -1] = float('inf')
-    return box
 
 
 def draw_limits(draw, pos):
@@ -137,18 +134,84 @@ def draw_limits(draw, pos):
 
 @native
 @settings(max_examples=100, deadline=None)
-@given(problems())
-def test_native_equals_brute_force(given):
-    assert torch.equal(cpu.neighbors(given), reference.neighbors(given))
+@given(problems(), st.integers(0, 2))
+def test_native_equals_brute_force(given, most):
+    assert_same(cpu.neighbors(given, most), reference.neighbors(given))
+
+
+@st.composite
+def lattices(draw, num_clouds, dim, rng):
+    """Cells of any shape and handedness, some of them not periodic."""
+    box = rng.normal(size=(num_clouds, dim, dim))
+    box = np.linalg.qr(box)[0] + draw(st.sampled_from([0., .3, 2.])) * np.tril(
+        rng.normal(size=box.shape), -1)
+    stretch = draw(st.sampled_from([1., 3., 30.]))
+    box *= rng.choice([1., stretch], (num_clouds, dim, 1))
+    periodic = rng.random((num_clouds, dim, 1)) < draw(
+        st.sampled_from([.5, 1.]))
+    return torch.from_numpy(box * periodic)
+
+
+@st.composite
+def periodic_problems(draw):
+    """Searches for images, small enough for brute force."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+    dim = draw(st.integers(1, 4))
+    sizes = draw(st.lists(st.integers(0, 40 if dim < 4 else 8), min_size=1,
+                          max_size=3))
+    num_clouds, n, m = len(sizes), sum(sizes), draw(st.integers(0, 20))
+    box = draw(lattices(num_clouds, dim, rng))
+    cells = Cells.of_box(box)
+    kind = draw(st.sampled_from(['uniform', 'lattice', 'same']))
+
+    def points(batch):
+        at = torch.from_numpy(shape_points(kind, len(batch), dim, rng))
+        if kind == 'lattice':  # on faces, too
+            at = (at.unsqueeze(1) @ box[batch] / 2).squeeze(1)
+        return cells.wrap(at.to(dtype), batch)
+
+    batch = torch.arange(num_clouds).repeat_interleave(torch.tensor(sizes))
+    batch = batch[torch.from_numpy(rng.permutation(n))]
+    pos, moved = points(batch)
+    most = {1: 40., 2: 3., 3: 1.2, 4: .8}[dim]
+    limits = {'r': draw(st.floats(0, most)), 'k': draw(st.integers(1, 30))}
+    name = draw(st.sampled_from(['r', 'k', 'both']))
+    kwargs = limits if name == 'both' else {name: limits[name]}
+    kwargs.update(cells=cells, moved=moved,
+                  query_row=draw(st.integers(0, 1)))
+    args = tree(pos, batch, num_clouds, draw(st.integers(1, 20)))
+    if draw(st.booleans()):
+        return problem(*args, **kwargs, loop=draw(st.booleans()))
+    where = torch.from_numpy(rng.integers(0, num_clouds, m))
+    query, moved = points(where)
+    return problem(*args, **kwargs, moved_query=moved,
+                   **group(query, where, num_clouds))
+
+
+@native
+@settings(max_examples=100, deadline=None)
+@given(periodic_problems(), st.integers(0, 2))
+def test_native_finds_all_images(given, most):
+    assert_same(cpu.neighbors(given, most), reference.neighbors(given))
 
 
 @settings(max_examples=40, deadline=None)
-@given(problems(), st.sampled_from([2**24, 2**14, 2**8]))
+@given(periodic_problems(), st.sampled_from([2**24, 2**14, 2**9]))
+def test_search_finds_all_images(given, budget):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, 'BUDGET', budget)
+        out = search.neighbors(given)
+    assert_same(out, reference.neighbors(given))
+
+
+@settings(max_examples=30, deadline=None)
+@given(problems(), st.sampled_from([2**24, 2**16, 2**14]))
 def test_search_equals_brute_force(given, budget):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, 'BUDGET', budget)
         out = search.neighbors(given)
-    assert torch.equal(out, reference.neighbors(given))
+    assert_same(out, reference.neighbors(given))
 
 
 implementations = pytest.mark.parametrize('run', [
@@ -163,24 +226,58 @@ def test_by_hand(run):
     pos = torch.tensor([[0.], [1.], [3.], [7.], [0.], [5.]])
     batch = torch.tensor([0, 0, 0, 0, 2, 2])
     args = tree(pos, batch, 3, 2)
-    near = run(problem(*args, k=2))
+    near, _ = run(problem(*args, k=2))
     assert near.tolist() == [[1, 2, 0, 2, 1, 0, 2, 1, 5, 4],
                              [0, 0, 1, 1, 2, 2, 3, 3, 4, 5]]
-    near = run(problem(*args, r=2., query_row=0))
+    near, _ = run(problem(*args, r=2., query_row=0))
     assert near.tolist() == [[0, 1, 1, 2], [1, 0, 2, 1]]
-    near = run(problem(*args, r=2., k=1, loop=True))
+    near, _ = run(problem(*args, r=2., k=1, loop=True))
     assert near.tolist() == [[0, 1, 2, 3, 4, 5]] * 2
-    box = torch.full((3, 1), 8.)
-    near = run(problem(*args, k=1, box=box))
+    near, shift = run(problem(*args, k=1, cells=cubes(3, 1, 8.)))
     assert near.tolist() == [[1, 0, 1, 0, 5, 4], [0, 1, 2, 3, 4, 5]]
+    assert shift[:, 0].tolist() == [0, 0, 0, 1, -1, 1]
+    near, shift = run(problem(*args, r=8., k=2, cells=cubes(3, 1, 8.)))
+    assert near[0].tolist() == [1, 3, 0, 2, 1, 0, 0, 1, 5, 5, 4, 4]
+    assert shift[:, 0].tolist() == [0, -1, 0, 0, 0, 0, 1, 1, -1, 0, 1, 0]
+
+
+@implementations
+def test_one_atom_has_neighbors(run):
+    args = tree(torch.full((1, 2), .5), torch.zeros(1).long(), 1, 4)
+    box = torch.tensor([[[1., 0.], [.25, 2.]]])
+    near, shift = run(problem(*args, k=5, cells=Cells.of_box(box)))
+    assert near.tolist() == [5 * [0]] * 2
+    assert shift.tolist() == [[-1, 0], [1, 0], [-2, 0], [2, 0], [0, -1]]
+    near, shift = run(problem(*args, r=1.5, loop=True, query_row=0,
+                              cells=Cells.of_box(box)))
+    assert shift.tolist() == [[0, 0], [1, 0], [-1, 0]]
+
+
+@pytest.mark.parametrize('run', implementations.args[1][:2])
+@pytest.mark.parametrize('sides', [(0., 0.), (1., 1e5), (.05, 1.)])
+@pytest.mark.parametrize('n', [3, 60])
+def test_needles_and_plates_and_none(run, sides, n):
+    """Own images may be much nearer than other points."""
+    cells = Cells.of_box(torch.tensor(sides).diag_embed()[None])
+    pos = torch.stack([torch.rand(n), torch.arange(n) * 1e5 / n], dim=1)
+    batch = torch.zeros(n).long()
+    args = tree(cells.wrap(pos, batch)[0], batch, 1, 8)
+    given = problem(*args, k=8, cells=cells)
+    if sides[1] < 1e5:  # brute force over so many images takes too long
+        assert_same(run(given), reference.neighbors(given))
+    else:
+        assert run(given)[0].tolist() == [torch.arange(n).repeat_interleave(
+            8).tolist()] * 2
+    most = problem(*args, r=.02, k=10**9, cells=cells)
+    assert_same(run(most), run(problem(*args, r=.02, cells=cells)))
 
 
 @implementations
 def test_equal_distances_go_to_smaller_numbers(run):
     args = tree(torch.zeros(100, 2), torch.zeros(100).long(), 1, 8, False)
-    near = run(problem(*args, k=3, loop=True))
+    near, _ = run(problem(*args, k=3, loop=True))
     assert near[0].view(100, 3).tolist() == 100 * [[0, 1, 2]]
-    near = run(problem(*args, k=2))
+    near, _ = run(problem(*args, k=2))
     assert near[0].view(100, 2)[:3].tolist() == [[1, 2], [0, 2], [0, 1]]
 
 
@@ -190,21 +287,22 @@ def test_equal_distances_go_to_smaller_numbers(run):
     {'k': 5, 'loop': True},
     {'k': 40, 'r': 0.},
     {'k': 5, 'r': 1.},
-    {'k': 5, 'box': torch.full((2, 2), 3.)},
+    {'k': 5, 'cells': cubes(2, 2, 3.)},
 ])
 def test_many_points_in_one_place(run, limits):
-    pos = torch.tensor([[1., 1.], [1., 0.]])[(torch.rand(4000) < 0.1).long()]
-    pos[::100] = torch.rand(40, 2)
-    args = tree(pos, torch.arange(4000) % 2, 2, 8)
+    n = 400 if 'cells' in limits else 4000  # for brute force over images
+    pos = torch.tensor([[1., 1.], [1., 0.]])[(torch.rand(n) < 0.1).long()]
+    pos[::100] = torch.rand(n // 100, 2)
+    args = tree(pos, torch.arange(n) % 2, 2, 8)
     given = problem(*args, **limits)
-    assert torch.equal(run(given), reference.neighbors(given))
+    assert_same(run(given), reference.neighbors(given))
 
 
 @pytest.mark.parametrize('run', implementations.args[1][:2])
 def test_many_points_as_far_from_other_queries(run):
     args = tree(torch.ones(4000, 3), torch.zeros(4000).long(), 1, 8)
     query = group(torch.rand(500, 3), torch.zeros(500).long(), 1)
-    near = run(problem(*args, k=3, **query))
+    near, _ = run(problem(*args, k=3, **query))
     assert near[0].view(500, 3).tolist() == 500 * [[0, 1, 2]]
 
 
@@ -212,23 +310,23 @@ def test_many_points_as_far_from_other_queries(run):
 def test_overflowing_distances_are_found(run):
     pos = torch.tensor([[-3e38, 0.], [3e38, 0.], [0., 3e38], [0., -3e38]])
     args = tree(pos, torch.zeros(4).long(), 1, 2)
-    assert run(problem(*args, k=3))[0].tolist() == [
+    assert run(problem(*args, k=3))[0][0].tolist() == [
         1, 2, 3, 0, 2, 3, 0, 1, 3, 0, 1, 2
     ]
-    assert run(problem(*args, r=1e30)).size(1) == 12
-    assert run(problem(*args, r=0.)).size(1) == 0
+    assert run(problem(*args, r=1e30))[0].size(1) == 12
+    assert run(problem(*args, r=0.))[0].size(1) == 0
 
 
 @implementations
 @pytest.mark.parametrize('limits', [{'k': 2}, {'r': 1.}])
 def test_nothing_to_find(run, limits):
     none = tree(torch.empty(0, 3), torch.empty(0).long(), 2, 4)
-    assert run(problem(*none, **limits)).shape == (2, 0)
+    assert run(problem(*none, **limits))[0].shape == (2, 0)
     query = group(torch.rand(5, 3), torch.tensor([0, 0, 1, 1, 1]), 2)
-    assert run(problem(*none, **limits, **query)).shape == (2, 0)
+    assert run(problem(*none, **limits, **query))[0].shape == (2, 0)
     zero = torch.zeros(1).long()
     args = problem(torch.empty(0, 3), zero, zero, zero[:0], **limits)
-    assert run(args).shape == (2, 0)
+    assert run(args)[0].shape == (2, 0)
 
 
 @implementations
@@ -238,10 +336,10 @@ def test_equals_scipy(run, dim):
     pos = torch.rand(3000, dim, dtype=torch.float64)
     args = tree(pos, torch.zeros(3000).long(), 1, 16)
     there = spatial.cKDTree(pos.numpy())
-    near = run(problem(*args, k=10))
+    near, _ = run(problem(*args, k=10))
     _, expected = there.query(pos.numpy(), k=11)
     assert near[0].view(-1, 10).tolist() == expected[:, 1:].tolist()
-    near = run(problem(*args, r=0.03))
+    near, _ = run(problem(*args, r=0.03))
     pairs = there.query_pairs(0.03, output_type='ndarray')
     keys = np.concatenate([pairs @ [1, 3000], pairs @ [3000, 1]])
     assert np.array_equal(np.sort(near[0] + 3000 * near[1]), np.sort(keys))
@@ -259,13 +357,15 @@ def test_many_threads_and_many_neighbors(limits):
         out = cpu.neighbors(given)
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(out, reference.neighbors(given))
+    assert_same(out, reference.neighbors(given))
 
 
 def test_dispatch_returns_what_the_search_returns():
     args = tree(torch.rand(50, 3), torch.zeros(50).long(), 1, 8)
     expected = reference.neighbors(problem(*args, k=4))
-    assert torch.equal(op.neighbors(*args, k=4), expected)
+    assert_same(op.neighbors(*args, k=4, shifts=True), expected)
+    edges, shift = op.neighbors(*args, k=4)
+    assert torch.equal(edges, expected[0]) and shift is None
 
 
 def test_search_runs_in_bounded_memory(monkeypatch):
@@ -273,8 +373,8 @@ def test_search_runs_in_bounded_memory(monkeypatch):
     monkeypatch.setattr(search, 'BUDGET', 2**16)
     largest = []
 
-    def record(function, a, b, box):
-        out = function(a, b, box)
+    def record(function, a, b, translation):
+        out = function(a, b, translation)
         largest.append(out.numel())
         return out
 
@@ -301,8 +401,8 @@ def tensors():
      r"Expected 'query' to be torch.float32 on cpu \(got torch.float64"),
     ({'k': 1, 'query': torch.rand(4, 3)},
      r"Expected 'query_ptr' to be a one-dimensional int64 tensor \(got None"),
-    ({'k': 1, 'box': torch.ones(3)},
-     r"Expected 'box' to be torch.float32 with shape \[1, 3\] \(got"),
+    ({'k': 1, 'cells': cubes(2, 3, 1.)},
+     r"Expected 'cells' to have vectors of shape \[1, 3, 3\] \(got \[2,"),
 ])
 def test_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):

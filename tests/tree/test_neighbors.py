@@ -12,15 +12,12 @@ from torch_geometric_erwin import knn, knn_graph, radius, radius_graph
 EXACT = tuple(set(SHAPES) - {'huge', 'tiny'})
 
 
-def distances(x: Tensor, y: Tensor, batch_x: Tensor, batch_y: Tensor,
-              box: Tensor | None = None) -> Tensor:
+def distances(x: Tensor, y: Tensor, batch_x: Tensor,
+              batch_y: Tensor) -> Tensor:
     r"""Squared distances, infinite between clouds, shape [y, x]."""
     total = x.new_zeros(len(y), len(x))
     for a in range(x.size(1)):
         d = (y[:, None, a] - x[None, :, a]).abs()
-        if box is not None:
-            cell = box[batch_y, a][:, None]
-            d = torch.minimum(d, cell - d)
         total = total + d * d
     return total.masked_fill(batch_y[:, None] != batch_x[None, :],
                              float('inf'))
@@ -79,25 +76,6 @@ def test_two_clouds(cloud, seed, k, r):
     assert list(map(tuple, pairs.t().tolist())) == nearest(square, k, None)
     pairs = radius(cloud.pos, y, r, cloud.batch, batch)
     assert list(map(tuple, pairs.t().tolist())) == nearest(square, None, r)
-
-
-@settings(max_examples=80, deadline=None)
-@given(clouds(most=150, shapes=('normal', 'lattice')), st.integers(1, 20),
-       st.floats(0, 1), st.integers(0, 99))
-def test_periodic(cloud, k, r, seed):
-    generator = torch.Generator().manual_seed(seed)
-    shape = (len(cloud.sizes), cloud.pos.size(1))
-    box = (torch.rand(shape, generator=generator) + 0.5).to(cloud.pos.dtype)
-    pos = torch.remainder(cloud.pos, box[cloud.batch])
-    pos = torch.where(pos < box[cloud.batch], pos, 0.)
-    square = distances(pos, pos, cloud.batch, cloud.batch, box)
-    square.fill_diagonal_(float('inf'))
-    # A trailing empty cloud cannot be told from the batch vector alone:
-    args = {'batch': cloud.batch, 'batch_size': len(cloud.sizes), 'box': box}
-    edges = knn_graph(pos, k, flow='target_to_source', **args)
-    assert list(map(tuple, edges.t().tolist())) == nearest(square, k, None)
-    edges = radius_graph(pos, r, flow='target_to_source', **args)
-    assert list(map(tuple, edges.t().tolist())) == nearest(square, None, r)
 
 
 def test_positions_outside_the_cell():

@@ -1,135 +1,169 @@
-// Exact nearest neighbours on a tree of axis-aligned boxes: the entry point,
+// Exact nearest neighbours on a tree of axis-aligned boxes: the entry points,
 // and the choice of a variant for the dimension and the machine.
 //
 // The points come in tree order, cut into leaves (`neighbors_forest.h`). A
 // thread takes a group of queries at a time through the tree
-// (`neighbors_search.h`).
+// (`neighbors_search.h`), and keeps what it finds (`neighbors_lists.h`). When
+// all is found, its size is known, and it is copied to where it belongs.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
+#include <memory>
 #include <new>
+#include <stdexcept>
+#include <utility>
+#include <vector>
 
 #include "export.h"
+#include "isa.h"
+#include "neighbors_bits.h"
 #include "neighbors_forest.h"
-#include "neighbors_search.h"
+#include "neighbors_lattice.h"
+#include "neighbors_lists.h"
 #include "parallel.h"
 
-// Wide vectors where the machine has them, chosen when a search starts. The
-// variants fuse no operations: all of them give the same bits.
-#if defined(__x86_64__) && defined(__GNUC__)
-#define TGE_WIDE \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2")))
-#else
-#define TGE_WIDE
-#endif
+namespace tge {
+namespace neighbors {
+
+template <class T>
+struct Task {
+  const Search& search;
+  const Forest<T>& forest;
+  Lists& lists;
+  Store& store;
+  const Group *begin, *end;
+};
+
+// Variants fuse no operations: all of them give the same bits.
+template <class T>
+using Variant = void (*)(const Task<T>&);
+
+}  // namespace neighbors
+}  // namespace tge
+
+#define TGE_KERNELS "neighbors_kernels.h"
+#include "each_isa.h"
 
 namespace tge {
 namespace neighbors {
 namespace {
 
 template <class T>
-struct Task {
-  const Search& search;
-  const Forest<T>& forest;
-  const Group *begin, *end;
-};
-
-template <class T, int D, bool Periodic>
-TGE_INLINE void run_groups(const Task<T>& task) {
-  Searcher<T, D, Periodic> searcher(task.search, task.forest);
-  for (const Group* g = task.begin; g != task.end; ++g) searcher.run(*g);
-}
-
-template <class T>
-using Variant = void (*)(const Task<T>&);
-
-template <class T, int D, bool Periodic>
-void run_narrow(const Task<T>& task) {
-  run_groups<T, D, Periodic>(task);
-}
-
-template <class T, int D, bool Periodic>
-TGE_WIDE void run_wide(const Task<T>& task) {
-  run_groups<T, D, Periodic>(task);
-}
-
-bool has_wide_vectors() {
-#if defined(__x86_64__) && defined(__GNUC__)
-  return __builtin_cpu_supports("avx512f") &&
-         __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-#else
-  return false;
+Variant<T> choose(const Search& s) {
+#if defined(TGE_MORE_ISAS)
+  const int level = isa_level(s.most);
+  if (level == 2) return avx512::variant<T>(s.dim);
+  if (level == 1) return avx2::variant<T>(s.dim);
 #endif
-}
-
-template <class T, int D, bool Periodic>
-Variant<T> widest() {
-#if defined(__x86_64__) && defined(__GNUC__)
-  if (has_wide_vectors()) return run_wide<T, D, Periodic>;
-#endif
-  return run_narrow<T, D, Periodic>;
+  return portable::variant<T>(s.dim);
 }
 
 template <class T>
-Variant<T> variant(const Search& s) {
-  if (s.box) return s.dim == 3 ? widest<T, 3, true>() : widest<T, 0, true>();
-  if (s.dim == 2) return widest<T, 2, false>();
-  return s.dim == 3 ? widest<T, 3, false>() : widest<T, 0, false>();
-}
-
-// Without a radius the sizes of the clouds tell the counts.
-void count_all(const Search& s) {
-  for (int64_t c = 0; c < s.num_clouds; ++c) {
-    const int64_t points =
-        s.leaf_ptr[s.cloud_leaf[c + 1]] - s.leaf_ptr[s.cloud_leaf[c]];
-    const int64_t others = s.loop || points == 0 ? points : points - 1;
-    for (int64_t q = s.query_ptr[c]; q < s.query_ptr[c + 1]; ++q)
-      s.counts[s.query_id[q]] = std::min(others, s.k);
-  }
-}
-
-template <class T>
-void search(const Search& s) {
-  if (s.counts && s.radius == std::numeric_limits<double>::infinity()) {
-    count_all(s);
-    return;
-  }
+void search(const Search& s, Lists& lists) {
   Team team(s.num_threads);
   const Forest<T> forest = plant<T>(s, team);
   const auto groups = s.itself ? group_leaves(s) : group_queries(s);
-  const auto run = variant<T>(s);
-  const int64_t n = groups.size(), size = 32;
-  team.for_each((n + size - 1) / size, [&](int64_t task, int) {
+  const auto run = choose<T>(s);
+  const int64_t n = groups.size();
+  const int64_t size = std::clamp<int64_t>(n / (8 * team.size()), 1, 32);
+  team.for_each((n + size - 1) / size, [&](int64_t task, int thread) {
     const Group* all = groups.data();
-    run({s, forest, all + task * size, all + std::min(n, (task + 1) * size)});
+    run({s, forest, lists, lists.stores[thread], all + task * size,
+         all + std::min(n, (task + 1) * size)});
   });
+  int64_t* start = lists.start.get();
+  for (int64_t q = 0; q < lists.num_queries; ++q) start[q + 1] += start[q];
+}
+
+// Where results go; the numbers of cells by which positions were moved may
+// be missing, and so may the shifts.
+struct Output {
+  int64_t *query, *neighbor, *shift;
+  const int64_t *moved_query, *moved;
+  int64_t sign;
+};
+
+void write_shift(const Output& out, int64_t dim, int64_t query, int64_t other,
+                 const int64_t* shift, int64_t* to) {
+  for (int64_t a = 0; a < dim; ++a) {
+    int64_t n = shift ? shift[a] : 0;
+    if (out.moved_query) n += out.moved_query[query * dim + a];
+    if (out.moved) n -= out.moved[other * dim + a];
+    to[a] = out.sign * n;
+  }
+}
+
+void write_list(const Lists& lists, const Output& out, int64_t query) {
+  const List& list = lists.list[query];
+  const int64_t dim = lists.dim, start = lists.start[query];
+  const int64_t n = lists.start[query + 1] - start;
+  std::fill_n(out.query + start, n, query);
+  std::copy_n(list.id, n, out.neighbor + start);
+  if (!out.shift) return;
+  int64_t* to = out.shift + start * dim;
+  if (!list.shifts && !out.moved_query && !out.moved) {
+    std::fill_n(to, n * dim, 0);
+    return;
+  }
+  for (int64_t i = 0; i < n; ++i)
+    write_shift(out, dim, query, list.id[i],
+                list.shifts ? list.shifts + list.image[i] * dim : nullptr,
+                to + i * dim);
 }
 
 }  // namespace
 }  // namespace neighbors
 }  // namespace tge
 
-// Counts the neighbours (`counts` given) or writes them to their places.
-// 0: done; 2: out of memory.
-TGE_EXPORT int tge_neighbors(
+// Finds the neighbours. 0: done, and `total` of them are in `found`, which
+// `tge_neighbors_free` has to be called with; 2: out of memory; 3: too many
+// images are within reach.
+TGE_EXPORT int tge_neighbors_find(
     int is_double, const void* pos, const int64_t* leaf_ptr,
     const int64_t* cloud_leaf, const int64_t* id, int64_t num_clouds,
     int64_t dim, int itself, const void* query, const int64_t* query_ptr,
-    const int64_t* query_id, const void* box, int64_t k, double radius,
-    int loop, int64_t* counts, const int64_t* offset, int64_t* out_query,
-    int64_t* out_neighbor, int num_threads) {
+    const int64_t* query_id, const double* vectors, const double* dual,
+    const int64_t* whole, int64_t k, double radius, int loop, int shifts,
+    int num_threads, int most, int64_t* total, void** found) {
+  using tge::neighbors::Lists;
   const tge::neighbors::Search s{
-      pos, query, box, leaf_ptr, cloud_leaf, id, query_ptr, query_id,
-      num_clouds, dim, k, radius, itself != 0, loop != 0, counts, offset,
-      out_query, out_neighbor, num_threads};
+      pos, query, leaf_ptr, cloud_leaf, id, query_ptr, query_id, vectors,
+      dual, whole, num_clouds, dim, k, radius, itself != 0, loop != 0,
+      shifts != 0, num_threads, most};
   try {
-    is_double ? tge::neighbors::search<double>(s)
-              : tge::neighbors::search<float>(s);
+    std::unique_ptr<Lists> lists(
+        new Lists(query_ptr[num_clouds], dim, std::max(num_threads, 1)));
+    is_double ? tge::neighbors::search<double>(s, *lists)
+              : tge::neighbors::search<float>(s, *lists);
+    *total = lists->start[lists->num_queries];
+    *found = lists.release();
     return 0;
   } catch (const std::bad_alloc&) {
     return 2;
+  } catch (const std::length_error&) {
+    return 3;
   }
+}
+
+// Writes what was found. Positions had been moved by minus `moved` cells, and
+// the shifts are for where they were before, times `sign`.
+TGE_EXPORT void tge_neighbors_write(const void* found, int64_t* query,
+                                    int64_t* neighbor, int64_t* shift,
+                                    const int64_t* moved_query,
+                                    const int64_t* moved, int64_t sign,
+                                    int num_threads) {
+  const auto& lists = *static_cast<const tge::neighbors::Lists*>(found);
+  const tge::neighbors::Output out{query,       neighbor, shift,
+                                   moved_query, moved,    sign};
+  const int64_t n = lists.num_queries, size = 1024;
+  tge::Team(num_threads).for_each((n + size - 1) / size, [&](int64_t i, int) {
+    for (int64_t q = i * size; q < std::min(n, (i + 1) * size); ++q)
+      tge::neighbors::write_list(lists, out, q);
+  });
+}
+
+TGE_EXPORT void tge_neighbors_free(void* found) {
+  delete static_cast<tge::neighbors::Lists*>(found);
 }

@@ -9,19 +9,15 @@
 #include <memory>
 #include <vector>
 
+#include "isa.h"
 #include "parallel.h"
-
-#if defined(_MSC_VER)
-#define TGE_INLINE __forceinline
-#else
-#define TGE_INLINE inline __attribute__((always_inline))
-#endif
 
 namespace tge {
 namespace neighbors {
 
 constexpr int kLanes = 16;
 constexpr int64_t kGroup = 16;  // queries that share a walk of the tree
+constexpr int64_t kUnlimited = INT64_MAX / 8;  // so many neighbours are all
 
 template <class T>
 struct Lane;  // integers as wide as the coordinates, for ids and bit patterns
@@ -53,17 +49,18 @@ struct Node {
   TGE_INLINE int64_t middle() const { return a + (b - a) / 2; }
 };
 
-// The arguments of one search; `radius` is squared. See `cpu.py`.
+// The arguments of one search; `radius` is squared. See `cpu.py`. Lattices
+// have `vectors` that span them, short ones, rows that give coordinates along
+// these, `dual`, and are `whole` times their user's vectors.
 struct Search {
-  const void *pos, *query, *box;
+  const void *pos, *query;
   const int64_t *leaf_ptr, *cloud_leaf, *id, *query_ptr, *query_id;
+  const double *vectors, *dual;
+  const int64_t* whole;
   int64_t num_clouds, dim, k;
   double radius;
-  bool itself, loop;
-  int64_t* counts;
-  const int64_t* offset;
-  int64_t *out_query, *out_neighbor;
-  int num_threads;
+  bool itself, loop, shifts;
+  int num_threads, most;
 
   TGE_INLINE Node root(int64_t cloud) const {
     return {2 * cloud_leaf[cloud], cloud_leaf[cloud], cloud_leaf[cloud + 1]};
@@ -79,9 +76,9 @@ struct Forest {
   int64_t dim;
   std::vector<int64_t> first;      // leaf -> first block
   std::unique_ptr<T[]> coords;     // [blocks, dim, kLanes]
-  std::unique_ptr<Id<T>[]> id;     // [blocks, kLanes]
+  std::unique_ptr<int32_t[]> id;   // [blocks, kLanes]
   std::unique_ptr<T[]> boxes;      // [nodes, 2, dim]
-  std::unique_ptr<Id<T>[]> least;  // [nodes], the smallest id of its points
+  std::unique_ptr<int32_t[]> least;  // [nodes], the smallest of its ids
 
   TGE_INLINE T* box(const Node& node) { return &boxes[node.index * 2 * dim]; }
   TGE_INLINE const T* box(const Node& node) const {
@@ -101,7 +98,7 @@ void fill_leaf(const Search& s, Forest<T>& f, int64_t leaf) {
     const int64_t block = f.first[leaf] + j / kLanes, lane = j % kLanes;
     T* to = &f.coords[block * f.dim * kLanes + lane];
     const bool real = begin + j < end;
-    f.id[block * kLanes + lane] = real ? Id<T>(s.id[begin + j]) : -1;
+    f.id[block * kLanes + lane] = real ? int32_t(s.id[begin + j]) : -1;
     // Nothing is at most a bound once it is NaN: unused lanes drop out.
     for (int64_t a = 0; a < f.dim; ++a)
       to[a * kLanes] = real ? pos[(begin + j) * f.dim + a]
@@ -128,7 +125,8 @@ void fill_boxes(const Search& s, Forest<T>& f, const Node& node) {
   if (node.b - node.a == 1) {
     const int64_t begin = s.leaf_ptr[node.a], end = s.leaf_ptr[node.b];
     surround(static_cast<const T*>(s.pos), begin, end, f.dim, box);
-    f.least[node.index] = Id<T>(*std::min_element(s.id + begin, s.id + end));
+    f.least[node.index] =
+        int32_t(*std::min_element(s.id + begin, s.id + end));
     return;
   }
   const Node left = node.left(), right = node.right();
@@ -154,9 +152,9 @@ Forest<T> plant(const Search& s, Team& team) {
   }
   const int64_t lanes = f.first[leaves] * kLanes;
   f.coords.reset(new T[lanes * s.dim]);
-  f.id.reset(new Id<T>[lanes]);
+  f.id.reset(new int32_t[lanes]);
   f.boxes.reset(new T[2 * leaves * 2 * s.dim]);
-  f.least.reset(new Id<T>[2 * leaves]);
+  f.least.reset(new int32_t[2 * leaves]);
   team.chunks(leaves, 64, [&](int64_t begin, int64_t end, int) {
     for (int64_t l = begin; l < end; ++l) fill_leaf(s, f, l);
   });

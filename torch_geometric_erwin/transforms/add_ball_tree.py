@@ -144,5 +144,3 @@ def find_value(store: Any, data: Any, value: Any) -> Any:
                      f"holds its periodic cell, or tells what is periodic "
                      f"(got none)")
 
-
-find_box = find_value

@@ -5,18 +5,20 @@ compiler.
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.tree.neighbors import knn_graph
+from torch_geometric_erwin.tree.neighbors import tree_neighbors
 
 
 @torch.library.custom_op('torch_geometric_erwin::knn_graph', mutates_args=())
 def tree_knn_graph(pos: Tensor, batch: Tensor, k: int, loop: bool,
                    num_clouds: int,
                    box: Tensor | None) -> tuple[Tensor, Tensor]:
-    r"""See :func:`torch_geometric_erwin.knn_graph`."""
+    r"""Returns the edges, shape :math:`(2, E)`, and the shifts of their
+    images, shape :math:`(E, D)`; see
+    :func:`torch_geometric_erwin.knn_graph`.
+    """
     if pos.size(0) == 0:
         return batch.new_empty(2, 0), batch.new_empty(0, pos.size(1))
-    e = knn_graph(pos, k, batch, loop, batch_size=num_clouds, box=box)
-    return e, torch.zeros(e.size(1), pos.size(1), dtype=torch.long)
+    return tree_neighbors(pos, k, batch, loop, num_clouds, box)
 
 
 @tree_knn_graph.register_fake

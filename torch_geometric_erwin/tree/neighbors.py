@@ -1,15 +1,15 @@
 r"""Neighbour search on the ball tree."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree import build_tree
 from torch_geometric_erwin.ops.neighbors import neighbors
+from torch_geometric_erwin.ops.neighbors.cells import Cells
 from torch_geometric_erwin.ops.neighbors.leaves import cut_leaves
-from torch_geometric_erwin.ops.periodic import wrap
 from torch_geometric_erwin.tree.build import group_clouds
 from torch_geometric_erwin.tree.checks import (
     check_box,
@@ -19,7 +19,8 @@ from torch_geometric_erwin.tree.checks import (
 
 LEAF_SIZE = 16
 
-Box = Tensor | Sequence[float] | float
+Box = Tensor | Sequence[Any] | float
+Pbc = Tensor | Sequence[Any] | bool
 
 
 def knn_graph(
@@ -33,22 +34,26 @@ def knn_graph(
     batch_size: int | None = None,
     *,
     box: Box | None = None,
-) -> Tensor:
+    pbc: Pbc | None = None,
+    return_shift: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""Connects each point to its :obj:`k` nearest neighbors of the same
     cloud, exactly.
 
     Arguments and result are those of
     :func:`torch_geometric.nn.knn_graph`. Edges are sorted by the center,
-    then by distance, then by the neighbor. A cloud of fewer than
-    :obj:`k` other points connects all of them.
+    then by distance, then by the neighbor, then by its image's shift. A
+    cloud of fewer than :obj:`k` other points connects all of them. In a
+    periodic cell each image of a point, also of the center itself, is a
+    neighbor of its own.
 
     Args:
         pos: Positions, shape :math:`(N, D)`.
         k: The number of neighbors.
         batch: The cloud of each point, shape :math:`(N)`, in any order.
             (default: :obj:`None`)
-        loop: Whether a point is its own neighbor, too.
-            (default: :obj:`False`)
+        loop: Whether a point is its own neighbor, too; its other images
+            always may be. (default: :obj:`False`)
         flow: :obj:`"source_to_target"` puts the neighbors in the first row,
             :obj:`"target_to_source"` in the second.
             (default: :obj:`"source_to_target"`)
@@ -57,18 +62,31 @@ def knn_graph(
         num_workers: Without effect; the search uses
             :func:`torch.get_num_threads` threads.
         batch_size: The number of clouds. (default: as :obj:`batch` says)
-        box: The edges of the periodic cell; neighbors are then found at
-            their nearest images. See :meth:`BallTree.build`.
+        box: The periodic cell: one edge for all directions, edges, shape
+            :math:`(D)` or :math:`(B, D)`, or any vectors that span it, as
+            rows, shape :math:`(D, D)`, :math:`(1, D, D)` or
+            :math:`(B, D, D)`. Positions may lie outside of it.
             (default: :obj:`None`)
+        pbc: Which directions are periodic, a boolean or shape :math:`(D)`
+            or :math:`(B, D)`. (default: :obj:`None`, all of a :obj:`box`)
+        return_shift: Whether to return where the images are, too.
+            (default: :obj:`False`)
 
     Returns:
-        The edges, shape :math:`(2, E)`.
+        The edges, shape :math:`(2, E)`. With :obj:`return_shift`, also
+        whole numbers of the cell's vectors, shape :math:`(E, D)`, so that
+        :obj:`pos[edge_index[0]] + shift @ cell - pos[edge_index[1]]` are the
+        vectors from the points in the second row to the images of those in
+        the first, whatever the :obj:`flow`, where :obj:`cell` are the
+        vectors, or the edges as a diagonal matrix. Without a :obj:`box` all
+        shifts are zero.
 
     Raises:
         ValueError: If an argument has a wrong shape, type or value.
     """
-    points = _grow(pos, batch, batch_size, box, cosine)
-    return _search(points, None, _check_k(k), None, loop, _center_row(flow))
+    points = _grow(pos, batch, batch_size, _Box(box, pbc), cosine)
+    return _search(points, None, _check_k(k), None, loop, _center_row(flow),
+                   return_shift)
 
 
 def radius_graph(
@@ -82,7 +100,9 @@ def radius_graph(
     batch_size: int | None = None,
     *,
     box: Box | None = None,
-) -> Tensor:
+    pbc: Pbc | None = None,
+    return_shift: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""Connects each point to all points of the same cloud within a
     distance of :obj:`r`, exactly.
 
@@ -95,26 +115,27 @@ def radius_graph(
         r: The largest distance, in the units of :obj:`pos`.
         batch: The cloud of each point, shape :math:`(N)`, in any order.
             (default: :obj:`None`)
-        loop: Whether a point is its own neighbor, too.
-            (default: :obj:`False`)
+        loop: As in :func:`knn_graph`. (default: :obj:`False`)
         max_num_neighbors: Keep only so many nearest neighbors.
             (default: :obj:`None`, all of them)
         flow: As in :func:`knn_graph`.
         num_workers: Without effect; the search uses
             :func:`torch.get_num_threads` threads.
         batch_size: The number of clouds. (default: as :obj:`batch` says)
-        box: As in :func:`knn_graph`; a point counts once, at its nearest
-            image.
+        box: As in :func:`knn_graph`; :obj:`r` may be longer than the cell.
+        pbc: As in :func:`knn_graph`.
+        return_shift: As in :func:`knn_graph`.
 
     Returns:
-        The edges, shape :math:`(2, E)`.
+        The edges, shape :math:`(2, E)`, and shifts as in :func:`knn_graph`.
 
     Raises:
         ValueError: If an argument has a wrong shape, type or value.
     """
-    points = _grow(pos, batch, batch_size, box)
+    points = _grow(pos, batch, batch_size, _Box(box, pbc))
     most = _check_most(max_num_neighbors)
-    return _search(points, None, most, _check_r(r), loop, _center_row(flow))
+    return _search(points, None, most, _check_r(r), loop, _center_row(flow),
+                   return_shift)
 
 
 def knn(
@@ -128,7 +149,9 @@ def knn(
     batch_size: int | None = None,
     *,
     box: Box | None = None,
-) -> Tensor:
+    pbc: Pbc | None = None,
+    return_shift: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""Finds for each point of :obj:`y` the :obj:`k` nearest points of
     :obj:`x` in the same cloud, exactly.
 
@@ -144,17 +167,23 @@ def knn(
         num_workers: Without effect.
         batch_size: The number of clouds.
         box: As in :func:`knn_graph`.
+        pbc: As in :func:`knn_graph`.
+        return_shift: As in :func:`knn_graph`.
 
     Returns:
         Pairs of a point of :obj:`y` and one of :obj:`x`, shape
-        :math:`(2, E)`, sorted by the former, then by distance.
+        :math:`(2, E)`, sorted by the former, then by distance, the
+        latter and its image's shift. With :obj:`return_shift`, also shifts,
+        shape :math:`(E, D)`, so that
+        :obj:`x[pairs[1]] + shift @ cell - y[pairs[0]]` are the vectors from
+        the points of :obj:`y` to the images of those of :obj:`x`.
 
     Raises:
         ValueError: If an argument has a wrong shape, type or value.
     """
-    points, queries = _grow_both(x, y, batch_x, batch_y, batch_size, box,
-                                 cosine)
-    return _search(points, queries, _check_k(k), None, True, 0)
+    points, queries = _grow_both(x, y, batch_x, batch_y, batch_size,
+                                 _Box(box, pbc), cosine)
+    return _search(points, queries, _check_k(k), None, True, 0, return_shift)
 
 
 def radius(
@@ -168,7 +197,9 @@ def radius(
     batch_size: int | None = None,
     *,
     box: Box | None = None,
-) -> Tensor:
+    pbc: Pbc | None = None,
+    return_shift: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""Finds for each point of :obj:`y` all points of :obj:`x` in the same
     cloud within a distance of :obj:`r`, exactly.
 
@@ -185,18 +216,25 @@ def radius(
             (default: :obj:`None`, all of them)
         num_workers: Without effect.
         batch_size: The number of clouds.
-        box: As in :func:`radius_graph`.
+        box: As in :func:`knn_graph`.
+        pbc: As in :func:`knn_graph`.
+        return_shift: As in :func:`knn_graph`.
 
     Returns:
         Pairs of a point of :obj:`y` and one of :obj:`x`, shape
-        :math:`(2, E)`, sorted by the former, then by distance.
+        :math:`(2, E)`, sorted by the former, then by distance, the
+        latter and its image's shift. With :obj:`return_shift`, also shifts,
+        shape :math:`(E, D)`, so that
+        :obj:`x[pairs[1]] + shift @ cell - y[pairs[0]]` are the vectors from
+        the points of :obj:`y` to the images of those of :obj:`x`.
 
     Raises:
         ValueError: If an argument has a wrong shape, type or value.
     """
-    points, queries = _grow_both(x, y, batch_x, batch_y, batch_size, box)
+    points, queries = _grow_both(x, y, batch_x, batch_y, batch_size,
+                                 _Box(box, pbc))
     most = _check_most(max_num_neighbors)
-    return _search(points, queries, most, _check_r(r), True, 0)
+    return _search(points, queries, most, _check_r(r), True, 0, return_shift)
 
 
 class _Points(NamedTuple):
@@ -208,19 +246,62 @@ class _Points(NamedTuple):
         ptr: Where each cloud begins, shape :math:`(B + 1)`.
         leaf_ptr: Where each leaf begins, shape :math:`(L + 1)`.
         cloud_leaf: Where each cloud's leaves begin, shape :math:`(B + 1)`.
-        box: The periodic cells, shape :math:`(B, D)`.
+        cells: The periodic cells.
+        moved: How many cells were subtracted from each point, by its
+            number, shape :math:`(N, D)`.
     """
     pos: Tensor
     id: Tensor
     ptr: Tensor
     leaf_ptr: Tensor
     cloud_leaf: Tensor
-    box: Tensor | None
+    cells: Cells | None
+    moved: Tensor | None
+
+
+class _Box(NamedTuple):
+    r"""The periodic cells as given, or as checked before."""
+    box: Box | None
+    pbc: Pbc | None = None
+    checked: bool = False
+
+    def cells(self, pos: Tensor, num_clouds: int) -> Cells | None:
+        if self.box is None:
+            if self.pbc is not None:
+                raise ValueError("Expected 'box' to be given with 'pbc' (got "
+                                 "None)")
+            return None
+        box = self.box
+        if not self.checked:
+            box = check_box(box, pos, num_clouds, self.pbc)
+        assert isinstance(box, Tensor)
+        return Cells.of_box(box)
+
+
+def tree_neighbors(pos: Tensor, k: int, batch: Tensor, loop: bool,
+                   num_clouds: int,
+                   box: Tensor | None) -> tuple[Tensor, Tensor]:
+    r"""Neighbors of a tree's points, and the shifts of their images; see
+    :func:`knn_graph`.
+
+    Args:
+        pos: Positions, shape :math:`(N, D)`.
+        k: The number of neighbors.
+        batch: The cloud of each point, shape :math:`(N)`.
+        loop: Whether a point is its own neighbor, too.
+        num_clouds: The number of clouds.
+        box: What :func:`check_box` returned.
+    """
+    points = _grow(pos, batch, num_clouds, _Box(box, checked=True))
+    found = _search(points, None, _check_k(k), None, loop, 1, True)
+    assert isinstance(found, tuple)
+    return found
 
 
 def _search(points: _Points, queries: _Points | None, k: int | None,
-            r: float | None, loop: bool, row: int) -> Tensor:
-    return neighbors(
+            r: float | None, loop: bool, row: int,
+            shifts: bool) -> Tensor | tuple[Tensor, Tensor]:
+    edges, shift = neighbors(
         points.pos,
         points.leaf_ptr,
         points.cloud_leaf,
@@ -230,17 +311,21 @@ def _search(points: _Points, queries: _Points | None, k: int | None,
         query=None if queries is None else queries.pos,
         query_ptr=None if queries is None else queries.ptr,
         query_id=None if queries is None else queries.id,
-        box=points.box,
+        cells=points.cells,
         loop=loop,
         query_row=row,
+        shifts=shifts,
+        moved=points.moved,
+        moved_query=None if queries is None else queries.moved,
     )
+    return edges if shift is None else (edges, shift)
 
 
 def _grow(
     pos: Tensor,
     batch: Tensor | None,
     batch_size: int | None,
-    box: Box | None,
+    box: _Box,
     cosine: bool = False,
     name: str = 'pos',
 ) -> _Points:
@@ -249,22 +334,23 @@ def _grow(
     pos = pos.detach()
     if pos.dtype not in (torch.float32, torch.float64):
         pos = pos.float()
-    if box is not None or name != 'pos':  # the builder checks and says 'pos'
+    # Without a box the builder checks it, and says 'pos'.
+    if box.box is not None or name != 'pos':
         check_finite(pos, name)
     if cosine:
         pos = _directions(pos, name)
     batch, ptr, order = group_clouds(pos, batch, None)
     ptr = _pad_clouds(ptr, batch_size)
-    cell = None
-    if box is not None:
-        cell = check_box(box, pos, ptr.numel() - 1).contiguous()
-        pos = wrap(pos, cell[batch])[0]
+    cells, moved = box.cells(pos, ptr.numel() - 1), None
+    if cells is not None and pos.size(0) > 0:
+        pos, moved = cells.wrap(pos, batch)
+        _check_size(pos, cells, name)
     slots = build_tree(pos if order is None else pos[order], ptr, [LEAF_SIZE],
-                       [], [0.], box=cell, order=order)[0]
+                       [], [0.], box=None, order=order)[0]
     rows, id, leaf_ptr = cut_leaves(pos, slots, LEAF_SIZE)
     leaves = (ptr.diff() + LEAF_SIZE - 1) // LEAF_SIZE
     cloud_leaf = torch.cat([leaves.new_zeros(1), leaves.cumsum(0)])
-    return _Points(rows, id, ptr, leaf_ptr, cloud_leaf, cell)
+    return _Points(rows, id, ptr, leaf_ptr, cloud_leaf, cells, moved)
 
 
 def _grow_both(
@@ -273,7 +359,7 @@ def _grow_both(
     batch_x: Tensor | None,
     batch_y: Tensor | None,
     batch_size: int | None,
-    box: Box | None,
+    box: _Box,
     cosine: bool = False,
 ) -> tuple[_Points, _Points]:
     check_pos(x, 'x')
@@ -288,6 +374,24 @@ def _grow_both(
                           if b is not None and b.numel() > 0), default=1)
     return (_grow(x, batch_x, batch_size, box, cosine, 'x'),
             _grow(y, batch_y, batch_size, box, cosine, 'y'))
+
+
+def _check_size(pos: Tensor, cells: Cells, name: str) -> None:
+    r"""Squares of distances must neither overflow nor vanish, or no search
+    among images would end.
+    """
+    info = torch.finfo(pos.dtype)
+    low, high = (info.tiny**0.5 * 2**10, info.max**0.5 / 2**10)
+    if cells.lengths[0] < low or cells.lengths[1] > high:
+        raise ValueError(f"Expected 'box' to have edges between {low:.0e} "
+                         f"and {high:.0e} for {pos.dtype} (got lengths from "
+                         f"{cells.lengths[0]} to {cells.lengths[1]})")
+    if cells.full or not cells.lengths[1]:  # or nothing is periodic
+        return
+    if float(pos.abs().max()) > high:
+        raise ValueError(f"Expected '{name}' to be below {high:.0e} in "
+                         f"directions that are not periodic, for {pos.dtype} "
+                         f"(got {float(pos.abs().max())})")
 
 
 def _pad_clouds(ptr: Tensor, batch_size: int | None) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from torch_geometric_erwin.ops.native import library
 from torch_geometric_erwin.ops.neighbors import cpu, search
+from torch_geometric_erwin.ops.neighbors.cells import Cells
 from torch_geometric_erwin.ops.neighbors.problem import Problem
 
 
@@ -19,17 +20,21 @@ def neighbors(
     query: Tensor | None = None,
     query_ptr: Tensor | None = None,
     query_id: Tensor | None = None,
-    box: Tensor | None = None,
+    cells: Cells | None = None,
     loop: bool = False,
     query_row: int = 1,
-) -> Tensor:
+    shifts: bool = False,
+    moved: Tensor | None = None,
+    moved_query: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
     r"""Finds the nearest points of the same cloud for each query.
 
     All points within :obj:`r` are neighbours; with :obj:`k`, the
-    :obj:`k` nearest of them (fewer where there are fewer). Edges are sorted
-    by the query's number, then by squared distance, then by the neighbour's
-    number. Distances are computed in the points' precision; the result does
-    not depend on the tree, the device or the number of threads.
+    :obj:`k` nearest of them (fewer where there are fewer). In a periodic
+    cell every image of a point counts. Edges are sorted by the query's
+    number, then by squared distance, then by the neighbour's number, then by
+    its image's shift. Distances are computed in the points' precision; the
+    result does not depend on the tree, the device or the number of threads.
 
     Above its leaves the tree is implicit: a node is a range of leaves
     :math:`[a, b)`, its children are :math:`[a, m)` and :math:`[m, b)` with
@@ -54,15 +59,25 @@ def neighbors(
         query_ptr: Queries of each cloud, :math:`[B + 1]`.
         query_id: Original numbers of the queries, a permutation of
             :math:`0, \ldots, M - 1`, :math:`[M]`; by default their rows.
-        box: Sides of each cloud's periodic cell, :math:`[B, D]`. Points and
-            queries lie in :math:`[0, \text{box}]`; a point counts once, at
-            its nearest image. An infinite side is not periodic.
-        loop: Whether points may be their own neighbours. Without effect
-            when :obj:`query` is given.
+        cells: Each cloud's periodic cell. Points may lie anywhere; it is
+            faster if they are in their cells.
+        loop: Whether points may be their own neighbours where they are;
+            their other images always are. Without effect when
+            :obj:`query` is given.
         query_row: The row of the result that holds the queries.
+        shifts: Whether to return shifts.
+        moved: How many cells, in users' vectors, had been subtracted from
+            each point, by its number; shifts are for where it was before,
+            :math:`[N, D]`.
+        moved_query: The same of the queries, :math:`[M, D]`. By default,
+            where the queries are the points, :obj:`moved`.
 
     Returns:
-        The edges as numbers of queries and points, int64, :math:`[2, E]`.
+        The edges as numbers of queries and points, int64, :math:`[2, E]`,
+        and, if asked for, where the points' images are, in cells along the
+        users' vectors, int64, :math:`[E, D]`. Where points are searched
+        for themselves, the shift is that of the point in the first row, as
+        seen from the one in the second.
 
     Raises:
         ValueError: If an argument does not fit.
@@ -71,7 +86,8 @@ def neighbors(
     ptr = leaf_ptr[cloud_leaf]
     if query is None:
         query, query_ptr, query_id = pos, ptr, id
-    check(pos, leaf_ptr, cloud_leaf, id, query, query_ptr, k, r, box)
+        moved_query = moved
+    check(pos, leaf_ptr, cloud_leaf, id, query, query_ptr, k, r, cells)
     if query_id is None:
         query_id = torch.arange(query.size(0), device=pos.device)
     assert query_ptr is not None
@@ -85,10 +101,13 @@ def neighbors(
         query_id.contiguous(),
         k,
         r,
-        None if box is None else box.detach().contiguous(),
+        cells,
         itself,
         loop,
         query_row,
+        shifts,
+        moved,
+        moved_query,
     )
     if pos.device.type == 'cpu' and library() is not None:
         return cpu.neighbors(problem)
@@ -104,9 +123,9 @@ def check(
     query_ptr: Tensor | None,
     k: int | None,
     r: float | None,
-    box: Tensor | None,
+    cells: Cells | None,
 ) -> None:
-    check_points(pos, query, box, cloud_leaf.numel() - 1)
+    check_points(pos, query, cells, cloud_leaf.numel() - 1)
     if k is None and r is None:
         raise ValueError("Expected 'k' or 'r' to be given (got neither)")
     if k is not None and k < 1:
@@ -126,7 +145,7 @@ def check(
                              f"int64 tensor (got {got})")
 
 
-def check_points(pos: Tensor, query: Tensor, box: Tensor | None,
+def check_points(pos: Tensor, query: Tensor, cells: Cells | None,
                  num_clouds: int) -> None:
     if pos.dim() != 2 or pos.size(1) < 1:
         raise ValueError(f"Expected 'pos' to have shape [N, D] with D >= 1 "
@@ -144,8 +163,7 @@ def check_points(pos: Tensor, query: Tensor, box: Tensor | None,
         raise ValueError(f"Expected 'query' to be {pos.dtype} on "
                          f"{pos.device} (got {query.dtype} on "
                          f"{query.device})")
-    shape = (num_clouds, pos.size(1))
-    if box is not None and (box.shape != shape or box.dtype != pos.dtype):
-        raise ValueError(f"Expected 'box' to be {pos.dtype} with shape "
-                         f"{list(shape)} (got {box.dtype} with shape "
-                         f"{list(box.shape)})")
+    shape = [num_clouds, pos.size(1), pos.size(1)]
+    if cells is not None and list(cells.vectors.shape) != shape:
+        raise ValueError(f"Expected 'cells' to have vectors of shape {shape} "
+                         f"(got {list(cells.vectors.shape)})")

@@ -1,64 +1,86 @@
 r"""Nearest neighbours by the C++ kernel."""
 
 import ctypes
+import functools
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.native import library, pointer
+from torch_geometric_erwin.ops.native import fresh, library, pointer
+from torch_geometric_erwin.ops.neighbors.cells import too_many_images
 from torch_geometric_erwin.ops.neighbors.problem import Problem
 
-UNLIMITED = 2**63 - 1
-SMALL = 4096  # queries that are done before a second thread has started
+UNLIMITED = 2**62
+TOO_MANY = 3  # as the kernel says it
+BEST = 2  # the widest vectors there are, see `isa.h`
+ADDRESS, SIZE, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+SMALL = 2048  # queries that are done before a second thread has started
 
 
-def neighbors(problem: Problem) -> Tensor:
-    r"""Finds the neighbours of each query on all of torch's threads."""
-    num_queries = problem.query_id.numel()
-    # NumPy works on one thread: after a parallel operation torch's would spin
-    # for a while, on the cores of those that a kernel may have to start.
-    start = torch.from_numpy(np.zeros(num_queries + 1, dtype=np.int64))
-    call(problem, count=start[1:])
-    torch.cumsum(start[1:], 0, out=start[1:])
-    out = problem.query_id.new_empty(2, int(start[-1]))
-    call(problem, start=start, out=out)
-    return out
+def neighbors(problem: Problem,
+              most: int = BEST) -> tuple[Tensor, Tensor | None]:
+    r"""Finds the neighbours of each query on all of torch's threads, with
+    instructions of at most a level.
+    """
+    small = problem.query.size(0) <= SMALL
+    threads = 1 if small else torch.get_num_threads()
+    found, total = find(problem, threads, most)
+    try:
+        return write(problem, found, total, threads)
+    finally:
+        function('tge_neighbors_free', ADDRESS)(found)
 
 
-def call(p: Problem, *, count: Tensor | None = None,
-         start: Tensor | None = None, out: Tensor | None = None) -> None:
-    r"""Counts the neighbours, or writes them from :obj:`start` on."""
-    kernel = tge_neighbors()
-    small = p.query.size(0) <= SMALL
-    rows = (None, None) if out is None else (out[p.query_row],
-                                             out[1 - p.query_row])
+def find(p: Problem, threads: int, most: int) -> tuple[int | None, int]:
+    r"""Returns where the kernel keeps what it has found, and how many
+    neighbours that is.
+    """
+    kernel = function('tge_neighbors_find', FLAG, *4 * [ADDRESS], SIZE, SIZE,
+                      FLAG, *6 * [ADDRESS], SIZE, ctypes.c_double,
+                      *4 * [FLAG], *2 * [ADDRESS])
+    total, found = ctypes.c_int64(), ctypes.c_void_p()
+    cells = (None, None, None) if p.cells is None else (
+        p.cells.vectors, p.cells.dual, p.cells.whole)
     status = kernel(
         p.pos.dtype == torch.float64,
         *map(pointer, (p.pos, p.leaf_ptr, p.cloud_leaf, p.id)),
         p.cloud_leaf.numel() - 1,
         p.pos.size(1),
         p.itself,
-        *map(pointer, (p.query, p.query_ptr, p.query_id, p.box)),
-        UNLIMITED if p.k is None else p.k,
+        *map(pointer, (p.query, p.query_ptr, p.query_id, *cells)),
+        UNLIMITED if p.k is None else min(p.k, UNLIMITED),
         float(p.squared_radius()),
         not p.excludes,
-        *map(pointer, (count, start, *rows)),
-        1 if small else torch.get_num_threads(),
+        p.shifts,
+        threads,
+        most,
+        ctypes.addressof(total),
+        ctypes.addressof(found),
     )
+    if status == TOO_MANY:
+        raise too_many_images()
     if status != 0:
         raise MemoryError(f"Not enough memory to search {p.query.size(0)} "
                           f"points' neighbours")
+    return found.value, total.value
 
 
-def tge_neighbors() -> 'ctypes._NamedFuncPointer':
+def write(p: Problem, found: int | None, total: int,
+          threads: int) -> tuple[Tensor, Tensor | None]:
+    out = fresh(p.query_id, 2, total)
+    shift = fresh(p.query_id, total, p.pos.size(1)) if p.shifts else None
+    kernel = function('tge_neighbors_write', *6 * [ADDRESS], SIZE, FLAG)
+    kernel(found, *map(pointer, (out[p.query_row], out[1 - p.query_row],
+                                 shift, p.moved_query, p.moved)),
+           p.sign, threads)
+    return out, shift
+
+
+@functools.cache
+def function(name: str, *types: type) -> 'ctypes._NamedFuncPointer':
     lib = library()
     assert lib is not None
-    kernel = lib.tge_neighbors
-    address, size, flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    kernel.argtypes = [
-        flag, *4 * [address], size, size, flag, *4 * [address], size,
-        ctypes.c_double, flag, *4 * [address], flag
-    ]
-    kernel.restype = flag
+    kernel = getattr(lib, name)
+    kernel.argtypes = types
+    kernel.restype = FLAG if name == 'tge_neighbors_find' else None
     return kernel

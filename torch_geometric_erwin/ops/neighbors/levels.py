@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.neighbors.problem import sum_of_squares
+from torch_geometric_erwin.ops.periodic import inner
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ def over_leaves(reduce: str, value: Tensor, leaf_ptr: Tensor) -> Tensor:
 
 
 def nearest_in_box(x: Tensor, low: Tensor, high: Tensor,
-                   cell: Tensor | None) -> Tensor:
+                   translation: Tensor | None) -> Tensor:
     r"""Squared distances from points to boxes, never more than to a point
     inside as :meth:`squared_distance` computes it: rounding is monotone.
     """
-    gap = torch.maximum(low - x, x - high)
-    if cell is not None:
-        around = cell - torch.maximum(high - x, x - low)
-        gap = torch.where(around < gap, around, gap)
-    return sum_of_squares(gap.clamp(min=0))
+    after, before = low - x, high - x
+    if translation is not None:
+        after, before = after + translation, before + translation
+    gap = torch.maximum(after, -before).clamp(min=0)
+    return inner(gap, gap)

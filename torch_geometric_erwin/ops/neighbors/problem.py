@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torch_geometric_erwin.ops.neighbors.cells import Cells
+from torch_geometric_erwin.ops.periodic import inner
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -23,10 +26,14 @@ class Problem:
         query_id: Original numbers of the queries, :math:`[M]`.
         k: Most neighbours of a query, or :obj:`None`.
         r: Largest distance of a neighbour, or :obj:`None`.
-        box: Sides of the periodic cells, :math:`[B, D]`, or :obj:`None`.
+        cells: The periodic cells, or :obj:`None`.
         itself: Whether the queries are the points themselves.
         loop: Whether a point may be its own neighbour.
         query_row: The row of the result that holds the queries.
+        shifts: Whether to return shifts.
+        moved: How many cells were subtracted from each point, by its
+            number, int64, :math:`[N, D]`, or :obj:`None`.
+        moved_query: The same of the queries, :math:`[M, D]`.
     """
     pos: Tensor
     leaf_ptr: Tensor
@@ -37,10 +44,13 @@ class Problem:
     query_id: Tensor
     k: int | None
     r: float | None
-    box: Tensor | None
+    cells: Cells | None
     itself: bool
     loop: bool
     query_row: int
+    shifts: bool
+    moved: Tensor | None
+    moved_query: Tensor | None
 
     @property
     def ptr(self) -> Tensor:
@@ -57,28 +67,37 @@ class Problem:
         r = float('inf') if self.r is None else self.r
         return torch.tensor(r, dtype=self.pos.dtype)**2
 
-    def edge_index(self, query: Tensor, neighbor: Tensor) -> Tensor:
+    @property
+    def sign(self) -> int:
+        r"""Shifts are of the points in the first row, or of the second row
+        where that is what the search is for.
+        """
+        return -1 if self.itself and self.query_row == 0 else 1
+
+    def result(self, query: Tensor, neighbor: Tensor,
+               shift: Tensor) -> tuple[Tensor, Tensor | None]:
         r"""Edges in the order of the queries' original numbers."""
         order = query.argsort(stable=True)
-        rows = [query[order], neighbor[order]]
-        return torch.stack(rows if self.query_row == 0 else rows[::-1])
+        query, neighbor = query[order], neighbor[order]
+        rows = (query, neighbor) if self.query_row == 0 else (neighbor, query)
+        if not self.shifts:
+            return torch.stack(rows), None
+        shift = shift[order]
+        if self.moved_query is not None:
+            shift = shift + self.moved_query[query]
+        if self.moved is not None:
+            shift = shift - self.moved[neighbor]
+        return torch.stack(rows), self.sign * shift
 
 
-def squared_distance(a: Tensor, b: Tensor, box: Tensor | None) -> Tensor:
-    r"""Squared distances along the last axis, to the nearest image.
+def squared_distance(point: Tensor, query: Tensor,
+                     translation: Tensor | None) -> Tensor:
+    r"""Squared distances along the last axis.
 
     Axes are summed one after the other, as the C++ kernel does: ties and
-    roundings are then the same everywhere.
+    roundings are then the same everywhere, and at both ends of an edge.
     """
-    delta = (a - b).abs()
-    if box is not None:
-        around = box - delta
-        delta = torch.where(around < delta, around, delta)
-    return sum_of_squares(delta)
-
-
-def sum_of_squares(delta: Tensor) -> Tensor:
-    total = delta[..., 0] * delta[..., 0]
-    for axis in range(1, delta.size(-1)):
-        total = total + delta[..., axis] * delta[..., axis]
-    return total
+    delta = point - query
+    if translation is not None:
+        delta = delta + translation
+    return inner(delta, delta)

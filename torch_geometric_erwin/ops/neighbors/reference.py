@@ -1,4 +1,4 @@
-r"""Nearest neighbours by comparing all pairs: the definition."""
+r"""Nearest neighbours by comparing all pairs of images: the definition."""
 
 import torch
 from torch import Tensor
@@ -9,30 +9,83 @@ from torch_geometric_erwin.ops.neighbors.problem import (
 )
 
 
-def neighbors(problem: Problem) -> Tensor:
+def neighbors(problem: Problem) -> tuple[Tensor, Tensor | None]:
     r"""Finds the neighbours of each query, cloud by cloud."""
     ptr, query_ptr = problem.ptr.tolist(), problem.query_ptr.tolist()
-    empty = problem.id.new_empty(2, 0)
-    pairs = [
-        cloud_neighbors(problem, i, slice(*query_ptr[i:i + 2]),
-                        slice(*ptr[i:i + 2]))
-        for i in range(len(ptr) - 1)
-    ]
-    return problem.edge_index(*torch.cat([empty, *pairs], dim=1))
+    empty = problem.id.new_empty(2 + problem.pos.size(1), 0)
+    found = [empty]
+    for i in range(len(ptr) - 1):
+        rows, cols = (slice(*p[i:i + 2]) for p in (query_ptr, ptr))
+        if rows.start < rows.stop and cols.start < cols.stop:
+            found.append(cloud_neighbors(problem, i, rows, cols))
+    query, neighbor, *shift = torch.cat(found, dim=1)
+    return problem.result(query, neighbor, torch.stack(shift, dim=1))
 
 
 def cloud_neighbors(p: Problem, cloud: int, rows: slice,
                     cols: slice) -> Tensor:
-    r"""Pairs of query and neighbour, nearest first, ties by number."""
+    r"""Rows of queries, neighbours and shifts, nearest first, ties by
+    number, then by shift.
+    """
+    if p.cells is None or not bool(p.cells.vectors[cloud].any()):
+        zero = p.id.new_zeros(1, p.pos.size(1))
+        return compare(p, cloud, rows, cols, zero)[0]
+    reach = float(p.cells.vectors[cloud].norm(dim=1).max())
+    if p.k is None:
+        reach = float(p.squared_radius().sqrt())
+    while True:
+        images = list_images(p, cloud, rows, cols, reach)
+        found, farthest = compare(p, cloud, rows, cols, images)
+        if p.k is None or min(farthest,
+                              float(p.squared_radius().sqrt())) <= reach:
+            return found
+        reach *= 2
+
+
+def list_images(p: Problem, cloud: int, rows: slice, cols: slice,
+                reach: float) -> Tensor:
+    r"""All translations, as numbers of short vectors, that bring points to
+    within a distance.
+    """
+    assert p.cells is not None
+    apart = (p.query[rows][:, None] - p.pos[cols]).double().norm(dim=2).max()
+    dual = p.cells.dual[cloud].norm(dim=1)
+    most = ((reach + apart) * dual * 1.001 + 1).where(dual > 0, 0.)
+    return torch.cartesian_prod(*(
+        torch.arange(-n, n + 1, device=p.pos.device)
+        for n in most.long().tolist())).view(-1, most.numel())
+
+
+def compare(p: Problem, cloud: int, rows: slice, cols: slice,
+            images: Tensor) -> tuple[Tensor, float]:
+    r"""The neighbours among some images, and how far the last of each are,
+    at most.
+    """
     neighbor, by_id = p.id[cols].sort()
-    box = None if p.box is None else p.box[cloud]
-    distance = squared_distance(p.query[rows, None], p.pos[cols][by_id], box)
-    found = distance <= p.squared_radius().to(distance.device)
+    which = images.new_full((len(images), ), cloud)
+    shift, translation = images, None
+    if p.cells is not None:
+        shift = p.cells.shifts(which, images)
+        for axis in reversed(range(shift.size(1))):  # sorts by all of them
+            order = shift[:, axis].sort(stable=True).indices
+            shift, images = shift[order], images[order]
+        translation = p.cells.translate(which, images, p.pos.dtype)
+    square = squared_distance(p.pos[cols][by_id][:, None],
+                              p.query[rows][:, None, None],
+                              translation).flatten(1)
+    found = square <= p.squared_radius().to(square.device)
     if p.excludes:
-        found &= p.query_id[rows, None] != neighbor
+        zero = ~shift.any(1)
+        same = p.query_id[rows, None, None] == neighbor[:, None]
+        found &= ~(same & zero).flatten(1)
     # What is not found comes last, after distances that overflowed to inf.
-    order = distance.argsort(dim=1, stable=True)
+    order = square.argsort(dim=1, stable=True)
     late = (~found).gather(1, order).int().argsort(dim=1, stable=True)
     order = order.gather(1, late)[:, :p.k]
+    far = square.gather(1, order).max() if order.size(1) == p.k else None
     row, col = found.gather(1, order).nonzero(as_tuple=True)
-    return torch.stack([p.query_id[rows][row], neighbor[order[row, col]]])
+    at = order[row, col]
+    near = neighbor[at // len(images)]
+    return torch.cat([torch.stack([p.query_id[rows][row], near]),
+                      shift[at % len(images)].t()]), float(
+                          'inf' if far is None else far**0.5)
