@@ -43,6 +43,26 @@ def test_partitions_take_turns():
     assert torch.equal(out[0], out[2])
 
 
+@pytest.mark.parametrize('heads', [1, 2])
+def test_a_stack_sees_all_points(heads):
+    r"""By default, layers that follow one another cross borders of balls."""
+    torch.manual_seed(0)
+    pos = torch.rand(256, 3)
+    tree = BallTree.build(pos, ball_size=16)
+    x = torch.randn(256, 8, requires_grad=True)
+
+    def seen(**kwargs) -> int:
+        out = x
+        for _ in range(6):
+            layer = ErwinGPSConv(8, None, heads, norm=None, **kwargs)
+            out = layer(out, None, tree)
+        grad, = torch.autograd.grad(out[0].sum(), x)
+        return int(grad.any(1).sum())
+
+    assert seen() == 256
+    assert seen(partition=1) == 16
+
+
 def test_arguments_of_the_local_layer():
     pos, _ = hard_batch(sizes=[50])
     tree = BallTree.build(pos, ball_size=16)

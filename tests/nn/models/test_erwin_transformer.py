@@ -116,13 +116,32 @@ def test_autocast():
     assert (out - precise).abs().max() < 0.1 * precise.abs().max()
 
 
-def test_weights_begin_as_the_authors_do():
+@pytest.mark.parametrize('in_channels', [4, -1])
+def test_weights_begin_as_the_authors_do(in_channels):
     torch.manual_seed(0)
-    model = ErwinTransformer(4, [64, 128], depths=[2, 2], heads=[4, 4],
-                             ball_sizes=[16, 16], strides=(2, ))
-    for name, weight in model.named_parameters():
-        if name.endswith('weight') and weight.dim() == 2:
-            assert 0.015 < weight.std() < 0.025, name
+    model = ErwinTransformer(in_channels, [64, 128], depths=[2, 2],
+                             heads=[4, 4], ball_sizes=[16, 16], strides=(2, ))
+    for _ in range(2):
+        model(torch.rand(40, 4), pos=torch.rand(40, 3))
+        for name, value in model.named_parameters():
+            if name.endswith('weight') and value.dim() == 2:
+                assert 0.015 < value.std() < 0.025, name
+            elif name.endswith('lin.bias'):
+                assert not value.any(), name
+        model.reset_parameters()
+
+
+def test_one_number_for_all_levels():
+    numbers = {'depths': 2, 'heads': 2, 'decoder_depths': 1,
+               'decoder_heads': 4}
+    model = ErwinTransformer(5, 8, ball_sizes=16, strides=(4, 2), **numbers)
+    assert model.hidden_channels == [8] * 3 and model.ball_sizes == [16] * 3
+    assert [len(conv.blocks) for conv in model.encoder] == [2] * 3
+    assert [conv.heads for conv in model.encoder] == [2] * 3
+    assert [len(conv.blocks) for conv in model.decoder] == [1] * 2
+    assert [conv.heads for conv in model.decoder] == [4] * 2
+    x, pos, batch = cloud()
+    assert model(x, pos=pos, batch=batch).shape == (len(pos), 8)
 
 
 def test_features_of_several_clouds_at_once():
