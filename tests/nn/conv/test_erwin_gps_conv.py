@@ -30,6 +30,21 @@ def test_equals_gps_where_a_ball_holds_the_cloud(norm, conv):
                           theirs(x, edge_index, batch), atol=1e-5)
 
 
+def test_by_hand():
+    r"""Each norm has its own place."""
+    torch.manual_seed(0)
+    pos = torch.rand(60, 3)
+    tree, edge_index = BallTree.build(pos, ball_size=16), knn_graph(pos, 4)
+    x, layer = torch.randn(60, 8), ErwinGPSConv(8, GCNConv(8, 8), 2)
+    for name, value in layer.named_parameters():
+        if 'norm' in name:
+            torch.nn.init.normal_(value)
+    local = layer.norm1(layer.conv(x, edge_index) + x, tree)
+    h = local + layer.norm2(layer.attn(x, tree) + x, tree)
+    expected = layer.norm3(h + layer.mlp(h), tree)
+    assert torch.allclose(layer(x, edge_index, tree), expected, atol=1e-5)
+
+
 def test_partitions_take_turns():
     torch.manual_seed(0)
     pos, _ = hard_batch(sizes=[100])

@@ -68,6 +68,21 @@ def test_encoder_alone():
     assert torch.equal(flat(x, pos=pos, batch=batch), out)
 
 
+def test_completion():
+    x, pos, batch = cloud()
+    found = []
+    for completion in ('balanced', 'perfect'):
+        model = unet(completion=completion).eval()
+        tree = BallTree.build(pos, batch, ball_size=[16, 16, 8],
+                              strides=(4, 2), completion=completion)
+        built = model.build_tree(pos, batch)
+        assert built.completion == completion
+        assert built.num_balls == tree.num_balls
+        found.append(model(x, pos=pos, batch=batch))
+        assert torch.equal(found[-1], model(x, tree))
+    assert not torch.allclose(*found, atol=1e-3)
+
+
 def test_one_ball_at_the_top():
     model = unet(ball_sizes=[16, 8, 1024], strides=(16, 8)).eval()
     x, pos, batch = cloud()
@@ -197,7 +212,7 @@ def test_bad_input():
 
     refused("either 'tree' or 'pos'", x)
     refused("either 'tree' or 'pos'", x, tree, pos=pos)
-    refused("'batch' and 'box'", x, tree, batch=batch)
+    refused("'batch', 'box' and 'pbc'", x, tree, batch=batch)
     refused("'tree' to be a BallTree", x, pos)
     refused("'tree' to have the model's", x, tree.coarsen())
     refused("'tree' to have the model's", x, BallTree.build(
@@ -207,6 +222,7 @@ def test_bad_input():
     refused("'edge_index' to hold integers", x, tree, torch.rand(2, 4))
     refused("'tree' to have positions in 3", x, pos=pos[:, :2])
     refused("'batch' to have one entry", x, pos=pos, batch=batch[1:])
+
 
 @pytest.mark.parametrize('dropout', [0., 0.3])
 def test_checkpoints(dropout):

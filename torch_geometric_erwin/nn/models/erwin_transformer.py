@@ -315,7 +315,7 @@ class ErwinTransformer(torch.nn.Module):
             x = x[inverse]
         if self.lin is not None:
             x = self.lin(x)
-        return x if self.decode else (x, tree if whole else level)
+        return x if self.decode else (x, tree if whole else _last(tree))
 
     def _find_tree(
         self,
@@ -367,6 +367,14 @@ class ErwinTransformer(torch.nn.Module):
         return (f'{self.__class__.__name__}({self.in_channels}, '
                 f'{self.hidden_channels}, {self.out_channels}, '
                 f'ball_sizes={self.ball_sizes}, strides={self.strides})')
+
+
+def _last(tree: BallTree) -> BallTree:
+    r"""Returns the coarsest level, where the caller's points are."""
+    tree, _, _ = tree.in_slot_order()
+    while tree.num_levels > 1:
+        tree = tree.coarsen()
+    return tree
 
 
 def _each(name: str, value: int | Sequence[int], number: int,
