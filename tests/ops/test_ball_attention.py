@@ -130,6 +130,26 @@ def test_chunks_equal_the_whole(bias, periodic, scores, monkeypatch):
             assert x is y is None or torch.allclose(x, y, atol=1e-10)
 
 
+def test_autocast_leaves_the_gradients_of_chunks_alone():
+    r"""Also where they are taken within the region."""
+    torch.manual_seed(0)
+    pos = torch.rand(200, 3, requires_grad=True)
+    slope = torch.tensor([-1., 0.5]).requires_grad_()
+    rows = inputs(200, 2, 4, torch.float32)
+    balls = balls_of(BallTree.build(pos, ball_size=32))
+    weight, found = torch.randn(200, 2, 4), []
+    for graph in (False, True):
+        for enabled in (False, True):
+            with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+                out = chunked.ball_attention(*rows, pos, slope, balls,
+                                             'distance')
+                found.append([out, *torch.autograd.grad(
+                    out, [*rows, pos, slope], weight, create_graph=graph)])
+    for want, *others in zip(*found, strict=True):
+        for x in others:
+            assert torch.allclose(x, want, atol=1e-5, rtol=1e-5)
+
+
 def test_memory_does_not_grow_with_the_scores():
     r"""What is kept for the gradients has the size of the input."""
     pos = torch.rand(4096, 3)

@@ -51,7 +51,7 @@ def make_attention(dim, heads=2):
                           ball_size=16)
     layer = BallAttention(8, heads, dim=dim)
     torch.nn.init.normal_(layer.lin_qkv.weight)
-    _, pair = layer(torch.randn(100, 8), tree, return_attention_weights=True)
+    _, pair = layer(torch.randn(100, 8), tree, 0, True)
     return tree, pair
 
 

@@ -90,6 +90,7 @@ class ErwinGPSConvLayer(torch.nn.Module):
         self.model = ErwinGPSConv(
             channels,
             local,
+            partition=0,  # the tree turns
             act=register.act_dict[layer_config.act](),
             **attention_options())
 

@@ -50,7 +50,7 @@ def test_block_by_hand():
     pos, batch = hard_batch()
     tree = BallTree.build(pos, batch, ball_size=16)
     block, x = ErwinBlock(8, 2), torch.randn(len(pos), 8)
-    h = x + block.attn(block.norm1(x), tree)
+    h = x + block.attn(block.norm1(x), tree, 0)
     assert torch.allclose(block(x, tree), h + block.mlp(block.norm2(h)))
     block.reset_parameters()
     mlp = SwiGLU(4, 6)

@@ -30,6 +30,21 @@ def test_equals_gps_where_a_ball_holds_the_cloud(norm, conv):
                           theirs(x, edge_index, batch), atol=1e-5)
 
 
+def test_by_hand():
+    r"""Each norm has its own place."""
+    torch.manual_seed(0)
+    pos = torch.rand(60, 3)
+    tree, edge_index = BallTree.build(pos, ball_size=16), knn_graph(pos, 4)
+    x, layer = torch.randn(60, 8), ErwinGPSConv(8, GCNConv(8, 8), 2)
+    for name, value in layer.named_parameters():
+        if 'norm' in name:
+            torch.nn.init.normal_(value)
+    local = layer.norm1(layer.conv(x, edge_index) + x, tree)
+    h = local + layer.norm2(layer.attn(x, tree) + x, tree)
+    expected = layer.norm3(h + layer.mlp(h), tree)
+    assert torch.allclose(layer(x, edge_index, tree), expected, atol=1e-5)
+
+
 def test_partitions_take_turns():
     torch.manual_seed(0)
     pos, _ = hard_batch(sizes=[100])
@@ -41,6 +56,26 @@ def test_partitions_take_turns():
     out = [layer(x, edge_index, tree) for layer in layers]
     assert not torch.allclose(out[0], out[1], atol=1e-4)
     assert torch.equal(out[0], out[2])
+
+
+@pytest.mark.parametrize('heads', [1, 2])
+def test_a_stack_sees_all_points(heads):
+    r"""By default, layers that follow one another cross borders of balls."""
+    torch.manual_seed(0)
+    pos = torch.rand(256, 3)
+    tree = BallTree.build(pos, ball_size=16)
+    x = torch.randn(256, 8, requires_grad=True)
+
+    def seen(**kwargs) -> int:
+        out = x
+        for _ in range(6):
+            layer = ErwinGPSConv(8, None, heads, norm=None, **kwargs)
+            out = layer(out, None, tree)
+        grad, = torch.autograd.grad(out[0].sum(), x)
+        return int(grad.any(1).sum())
+
+    assert seen() == 256
+    assert seen(partition=1) == 16
 
 
 def test_arguments_of_the_local_layer():

@@ -68,6 +68,21 @@ def test_encoder_alone():
     assert torch.equal(flat(x, pos=pos, batch=batch), out)
 
 
+def test_completion():
+    x, pos, batch = cloud()
+    found = []
+    for completion in ('balanced', 'perfect'):
+        model = unet(completion=completion).eval()
+        tree = BallTree.build(pos, batch, ball_size=[16, 16, 8],
+                              strides=(4, 2), completion=completion)
+        built = model.build_tree(pos, batch)
+        assert built.completion == completion
+        assert built.num_balls == tree.num_balls
+        found.append(model(x, pos=pos, batch=batch))
+        assert torch.equal(found[-1], model(x, tree))
+    assert not torch.allclose(*found, atol=1e-3)
+
+
 def test_one_ball_at_the_top():
     model = unet(ball_sizes=[16, 8, 1024], strides=(16, 8)).eval()
     x, pos, batch = cloud()
@@ -116,13 +131,32 @@ def test_autocast():
     assert (out - precise).abs().max() < 0.1 * precise.abs().max()
 
 
-def test_weights_begin_as_the_authors_do():
+@pytest.mark.parametrize('in_channels', [4, -1])
+def test_weights_begin_as_the_authors_do(in_channels):
     torch.manual_seed(0)
-    model = ErwinTransformer(4, [64, 128], depths=[2, 2], heads=[4, 4],
-                             ball_sizes=[16, 16], strides=(2, ))
-    for name, weight in model.named_parameters():
-        if name.endswith('weight') and weight.dim() == 2:
-            assert 0.015 < weight.std() < 0.025, name
+    model = ErwinTransformer(in_channels, [64, 128], depths=[2, 2],
+                             heads=[4, 4], ball_sizes=[16, 16], strides=(2, ))
+    for _ in range(2):
+        model(torch.rand(40, 4), pos=torch.rand(40, 3))
+        for name, value in model.named_parameters():
+            if name.endswith('weight') and value.dim() == 2:
+                assert 0.015 < value.std() < 0.025, name
+            elif name.endswith('lin.bias'):
+                assert not value.any(), name
+        model.reset_parameters()
+
+
+def test_one_number_for_all_levels():
+    numbers = {'depths': 2, 'heads': 2, 'decoder_depths': 1,
+               'decoder_heads': 4}
+    model = ErwinTransformer(5, 8, ball_sizes=16, strides=(4, 2), **numbers)
+    assert model.hidden_channels == [8] * 3 and model.ball_sizes == [16] * 3
+    assert [len(conv.blocks) for conv in model.encoder] == [2] * 3
+    assert [conv.heads for conv in model.encoder] == [2] * 3
+    assert [len(conv.blocks) for conv in model.decoder] == [1] * 2
+    assert [conv.heads for conv in model.decoder] == [4] * 2
+    x, pos, batch = cloud()
+    assert model(x, pos=pos, batch=batch).shape == (len(pos), 8)
 
 
 def test_features_of_several_clouds_at_once():
@@ -178,7 +212,7 @@ def test_bad_input():
 
     refused("either 'tree' or 'pos'", x)
     refused("either 'tree' or 'pos'", x, tree, pos=pos)
-    refused("'batch' and 'box'", x, tree, batch=batch)
+    refused("'batch', 'box' and 'pbc'", x, tree, batch=batch)
     refused("'tree' to be a BallTree", x, pos)
     refused("'tree' to have the model's", x, tree.coarsen())
     refused("'tree' to have the model's", x, BallTree.build(
@@ -188,6 +222,7 @@ def test_bad_input():
     refused("'edge_index' to hold integers", x, tree, torch.rand(2, 4))
     refused("'tree' to have positions in 3", x, pos=pos[:, :2])
     refused("'batch' to have one entry", x, pos=pos, batch=batch[1:])
+
 
 @pytest.mark.parametrize('dropout', [0., 0.3])
 def test_checkpoints(dropout):

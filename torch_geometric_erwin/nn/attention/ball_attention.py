@@ -1,4 +1,4 @@
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch_geometric_erwin.nn.checks import (
     check_partition,
     check_positive,
 )
+from torch_geometric_erwin.nn.untouched import has_global_hooks, is_untouched
 from torch_geometric_erwin.ops.ball_attention import (
     BIASES,
     Balls,
@@ -23,6 +24,19 @@ from torch_geometric_erwin.ops.ball_attention import (
 )
 from torch_geometric_erwin.ops.distance import at_least_float, distance
 from torch_geometric_erwin.tree import BallTree
+
+
+class Share(NamedTuple):
+    r"""The heads, from the first up to the end, that attend in one of the
+    orientations.
+    """
+    partition: int
+    first: int
+    end: int
+
+    @property
+    def number(self) -> int:
+        return self.end - self.first
 
 
 class BallAttention(MessagePassing):
@@ -42,18 +56,26 @@ class BallAttention(MessagePassing):
     with a learned :math:`\sigma` for each head. Distances in a periodic
     tree are those to the nearest images.
 
+    The heads share the tree's orientations, and with them different balls
+    :math:`B`, so that information crosses the borders of balls where layers
+    follow one another: of :math:`H` heads in :math:`O` orientations, head
+    :math:`h` attends in orientation :math:`\lfloor h O / H \rfloor`. With
+    fewer heads than orientations, each attends in several and takes the mean.
+    Give :obj:`partition` to let all heads attend in one orientation, as in
+    the paper.
+
     The balls are a graph,
     :meth:`torch_geometric_erwin.BallTree.edge_index`, and this is a
     :class:`~torch_geometric.nn.MessagePassing` layer on it: slower, and with
     the same result, messages run edge by edge where somebody wants to see
     them. That is when attention weights are asked for, when a hook on
     messages is registered, and when PyG explains the model. In the last two
-    cases the edges are those of *all* orientations,
-    :obj:`tree.edge_index(None)`, with a weight of zero where this layer does
-    not attend, so that edges mean the same in all layers. To explain the
-    attention, pass these, or those of the first orientation alone, as
-    :obj:`edge_index` to the explainer; an edge mask of any other graph
-    leaves the layer alone. PyG's
+    cases, and where heads share the orientations, the edges are those of
+    *all* orientations, :obj:`tree.edge_index(None)`, with a weight of zero
+    where a head does not attend, so that edges mean the same in all layers.
+    To explain the attention, pass these, or those of the first orientation
+    alone, as :obj:`edge_index` to the explainer; an edge mask of any other
+    graph leaves the layer alone. PyG's
     :class:`~torch_geometric.explain.algorithm.AttentionExplainer` takes the
     weights of all attention layers to be of the edges it is given: where they
     are of another graph, hide this layer by :obj:`layer.explain = False`.
@@ -131,7 +153,7 @@ class BallAttention(MessagePassing):
         self,
         x: Tensor,
         tree: BallTree,
-        partition: int = 0,
+        partition: int | None = None,
         return_attention_weights: bool | None = None,
         offset: Tensor | None = None,
     ) -> Any:
@@ -141,21 +163,22 @@ class BallAttention(MessagePassing):
             x (torch.Tensor): The features of the points.
             tree (BallTree): Their ball tree.
             partition (int, optional): Which of the tree's orientations to
-                attend in. (default: :obj:`0`)
+                attend in. (default: :obj:`None`, all, dealt out to the heads)
             return_attention_weights (bool, optional): If set to
                 :obj:`True`, will additionally return the tuple
                 :obj:`(edge_index, attention_weights)`.
                 (default: :obj:`None`)
             offset (torch.Tensor, optional): What
-                :obj:`tree.offsets(partition)` returns, if it is at hand.
-                (default: :obj:`None`)
+                :obj:`tree.offsets(partition)` of a given orientation
+                returns, if it is at hand. (default: :obj:`None`)
 
         Raises:
             ValueError: If features and tree do not fit each other or the
                 layer.
         """
         check_input(x, tree, self.channels, self.dim)
-        check_partition(tree, partition)
+        if partition is not None:
+            check_partition(tree, partition)
         if tree.virtual == 'copy':
             if return_attention_weights:
                 raise ValueError("Expected 'tree' to have virtual='masked' "
@@ -164,21 +187,20 @@ class BallAttention(MessagePassing):
             tree, index, inverse = tree.in_slot_order()
             return self.forward(x[index], tree, partition)[inverse]
 
-        if offset is None:
-            offset = tree.offsets(partition)
-        h = x + self.lin_pos(offset.to(x.dtype))
-        q, k, v = self.lin_qkv(h).unflatten(
-            1, (3, self.heads, self.channels // self.heads)).unbind(1)
+        if offset is not None and partition is None:
+            raise ValueError("Expected 'partition' to tell which orientation "
+                             "'offset' is of (got None)")
+        shares = self._shares(tree, partition)
+        rows = [self._project(x, tree, share, offset) for share in shares]
 
         edges = None
         if return_attention_weights or self.is_watched():
-            out, edges = self._by_edge(q, k, v, tree, partition)
+            out, edges = self._by_edge(rows, shares, tree, partition)
         else:
-            out = ball_attention(
-                q, k, v, tree.pos, self.slope(), balls_of(tree, partition),
-                bias=self.bias,
-                dropout=self.dropout if self.training else 0.)
-        out = self.lin_out(out.flatten(1))
+            parts = [self._in_balls(row, share, tree)
+                     for row, share in zip(rows, shares, strict=True)]
+            out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        out = self.lin_out(self._average(out, shares).flatten(1))
         return (out, edges) if return_attention_weights else out
 
     def slope(self) -> OptTensor:
@@ -198,38 +220,109 @@ class BallAttention(MessagePassing):
                     or self._edge_update_forward_pre_hooks
                     or self._edge_update_forward_hooks)
 
-    def _by_edge(self, q: Tensor, k: Tensor, v: Tensor, tree: BallTree,
-                 partition: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def _shares(self, tree: BallTree, partition: int | None) -> list[Share]:
+        r"""Returns who attends where: all heads in one orientation, or each
+        orientation with a share of the heads.
+        """
+        if partition is not None:
+            return [Share(partition, 0, self.heads)]
+        number = tree.num_orientations
+        most = max(number, self.heads)
+        last = [-(-i * most // number) for i in range(number + 1)]
+        return [Share(i, last[i] * self.heads // most,
+                      (last[i + 1] - 1) * self.heads // most + 1)
+                for i in range(number)]
+
+    def _project(self, x: Tensor, tree: BallTree, share: Share,
+                 offset: OptTensor) -> tuple[Tensor, ...]:
+        r"""Returns queries, keys and values of some of the heads."""
+        if offset is None:
+            offset = tree.offsets(share.partition)
+        h = x + self.lin_pos(offset.to(x.dtype))
+        shape, heads = (3, self.heads, -1), slice(share.first, share.end)
+        lin = self.lin_qkv
+        if (share.number == self.heads or not is_untouched(lin, Linear)
+                or has_global_hooks()):
+            return lin(h).unflatten(1, shape)[:, :, heads].unbind(1)
+        weight, bias = (w.unflatten(0, shape)[:, heads].flatten(0, 2)
+                        for w in (lin.weight, lin.bias))
+        return F.linear(h, weight, bias).unflatten(
+            1, (3, share.number, -1)).unbind(1)
+
+    def _in_balls(self, row: tuple[Tensor, ...], share: Share,
+                  tree: BallTree) -> Tensor:
+        query, key, value = row
+        slope = self.slope()
+        if slope is not None:
+            slope = slope[share.first:share.end]
+        return ball_attention(
+            query, key, value, tree.pos, slope,
+            balls_of(tree, share.partition), bias=self.bias,
+            dropout=self.dropout if self.training else 0.)
+
+    def _average(self, x: Tensor, shares: list[Share]) -> Tensor:
+        r"""Takes the mean of a head that attends in several orientations."""
+        if x.size(1) == self.heads:
+            return x
+        sizes = [sum(share.first == i for share in shares)
+                 for i in range(self.heads)]
+        return torch.stack([part.mean(1) for part in x.split(sizes, 1)], 1)
+
+    def _by_edge(
+        self,
+        rows: list[tuple[Tensor, ...]],
+        shares: list[Share],
+        tree: BallTree,
+        partition: int | None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        q, k, v = (torch.cat(x, dim=1) for x in zip(*rows, strict=True))
+        heads = [i for share in shares for i in range(share.first, share.end)]
+        place = [share.partition for share in shares
+                 for _ in range(share.number)]
+        slope = self.slope()
+        if slope is not None and len(heads) != self.heads:
+            slope = slope[heads]
         own = tree.edge_index(partition)
         edge_index, active = own, None
-        if self.is_watched():
-            parts = [tree.edge_index(i) for i in range(tree.num_orientations)]
-            edge_index = torch.cat(parts, dim=1)
-            active = torch.cat([
-                torch.full_like(edges[0], i == partition, dtype=torch.bool)
-                for i, edges in enumerate(parts)])
+        if partition is None or self.is_watched():
+            edge_index, active = self._all_edges(tree, place)
         box = None if tree.cell is None else tree.cell[tree.batch]
 
-        # edge_updater_type: (q: Tensor, k: Tensor, pos: Tensor, box: OptTensor, active: OptTensor)  # noqa: E501
+        # edge_updater_type: (q: Tensor, k: Tensor, pos: Tensor, box: OptTensor, active: OptTensor, slope: OptTensor)  # noqa: E501
         alpha = self.edge_updater(edge_index, q=q, k=k, pos=tree.pos, box=box,
-                                  active=active)
+                                  active=active, slope=slope)
 
         # propagate_type: (v: Tensor, alpha: Tensor)
         out = self.propagate(edge_index, v=v, alpha=alpha).to(v.dtype)
-        return out, (own, alpha if active is None else alpha[active])
+        if partition is None:
+            alpha = self._average(alpha, shares)
+        elif active is not None:
+            alpha = alpha[active[:, 0]]
+        return out, (own, alpha)
+
+    @staticmethod
+    def _all_edges(tree: BallTree, place: list[int]) -> tuple[Tensor, Tensor]:
+        r"""Returns the edges of all orientations, and along which of them
+        heads attend that do so in these orientations.
+        """
+        parts = [tree.edge_index(i) for i in range(tree.num_orientations)]
+        place_of_head = torch.tensor(place, device=tree.device)
+        active = torch.cat([
+            (place_of_head == i).expand(edges.size(1), -1)
+            for i, edges in enumerate(parts)])
+        return torch.cat(parts, dim=1), active
 
     def edge_update(self, q_i: Tensor, k_j: Tensor, pos_i: Tensor,
                     pos_j: Tensor, box_i: OptTensor, active: OptTensor,
-                    index: Tensor, ptr: OptTensor,
+                    slope: OptTensor, index: Tensor, ptr: OptTensor,
                     dim_size: Optional[int]) -> Tensor:  # noqa: UP045
         score = (at_least_float(q_i) * at_least_float(k_j)).sum(-1)
         score = score * q_i.size(-1)**-0.5
-        slope = self.slope()
         if slope is not None:
             far = distance(pos_i, pos_j, box_i, self.bias == 'squared')
             score = score + slope * far.to(score.dtype).unsqueeze(-1)
         if active is not None:
-            score = score.masked_fill(~active.unsqueeze(-1), -torch.inf)
+            score = score.masked_fill(~active, -torch.inf)
         alpha = softmax(score, index, ptr, dim_size)
         return F.dropout(alpha, p=self.dropout, training=self.training)
 

@@ -34,8 +34,9 @@ class ErwinGPSConv(torch.nn.Module):
         \mathbf{x}^{\prime} &= \textrm{Norm}(\mathbf{h} +
         \textrm{MLP}(\mathbf{h}))
 
-    Let the layers of a stack attend in different orientations, by
-    :obj:`partition`, for information to cross the borders of balls.
+    Heads share the tree's orientations, so that information crosses the
+    borders of balls in a stack of layers; see
+    :class:`~torch_geometric_erwin.nn.BallAttention`.
 
     Args:
         channels (int): Size of each input and output sample.
@@ -44,8 +45,9 @@ class ErwinGPSConv(torch.nn.Module):
             :obj:`channels`. (default: :obj:`1`)
         dim (int, optional): Number of dimensions of the positions.
             (default: :obj:`3`)
-        partition (int, optional): Which of the tree's orientations to attend
-            in; counted modulo their number. (default: :obj:`0`)
+        partition (int, optional): Which of the tree's orientations all heads
+            attend in, counted modulo their number: it should change from one
+            layer to the next. (default: :obj:`None`, heads share them)
         bias (str, optional): How distances enter; see
             :class:`~torch_geometric_erwin.nn.BallAttention`.
             (default: :obj:`"distance"`)
@@ -76,7 +78,7 @@ class ErwinGPSConv(torch.nn.Module):
         heads: int = 1,
         *,
         dim: int = 3,
-        partition: int = 0,
+        partition: int | None = None,
         bias: str | None = 'distance',
         dropout: float = 0.,
         act: Any = 'relu',
@@ -132,7 +134,10 @@ class ErwinGPSConv(torch.nn.Module):
                 layer.
         """
         check_input(x, tree, self.channels, self.dim)
-        h = self.attn(x, tree, self.partition % tree.num_orientations)
+        partition = self.partition
+        if partition is not None:
+            partition %= tree.num_orientations
+        h = self.attn(x, tree, partition)
         h = F.dropout(h, p=self.dropout, training=self.training)
         out = self.norm2(h + x, tree)
         if self.conv is not None:

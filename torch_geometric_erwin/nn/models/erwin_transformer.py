@@ -137,9 +137,8 @@ class ErwinTransformer(torch.nn.Module):
         hidden = _each('hidden_channels', hidden_channels, last + 1)
         depths = _each('depths', depths, last + 1)
         heads = _each('heads', heads, last + 1)
-        back = _each('decoder_depths', decoder_depths or depths[:last], last)
-        back_heads = _each('decoder_heads', decoder_heads or heads[:last],
-                           last)
+        back = _each('decoder_depths', decoder_depths, last, depths[:last])
+        back_heads = _each('decoder_heads', decoder_heads, last, heads[:last])
         if in_channels != -1:
             check_positive('in_channels', in_channels)
         check_positive('mp_steps', mp_steps, 0)
@@ -316,7 +315,7 @@ class ErwinTransformer(torch.nn.Module):
             x = x[inverse]
         if self.lin is not None:
             x = self.lin(x)
-        return x if self.decode else (x, tree if whole else level)
+        return x if self.decode else (x, tree if whole else _last(tree))
 
     def _find_tree(
         self,
@@ -370,9 +369,19 @@ class ErwinTransformer(torch.nn.Module):
                 f'ball_sizes={self.ball_sizes}, strides={self.strides})')
 
 
-def _each(name: str, value: int | Sequence[int], number: int) -> list[int]:
+def _last(tree: BallTree) -> BallTree:
+    r"""Returns the coarsest level, where the caller's points are."""
+    tree, _, _ = tree.in_slot_order()
+    while tree.num_levels > 1:
+        tree = tree.coarsen()
+    return tree
+
+
+def _each(name: str, value: int | Sequence[int], number: int,
+          default: Sequence[int] = ()) -> list[int]:
     r"""Returns one number for each level; a single one stands for all."""
-    values = [value] * number if isinstance(value, int) else list(value)
+    values = ([value] * number if isinstance(value, int) else list(value)
+              or list(default))
     if len(values) != number:
         raise ValueError(f"Expected '{name}' to be an integer or to have one "
                          f"entry per level, {number} (got {values})")
