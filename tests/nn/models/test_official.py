@@ -64,9 +64,9 @@ def balls(tree: BallTree) -> list[set]:
     member = [frozenset([i]) for i in range(tree.num_points)]
     out = []
     for level in tree.levels:
-        for index in level.index:
-            out.append({frozenset().union(*(member[i] for i in ball))
-                        for ball in index.view(-1, level.ball_size).tolist()})
+        out += [{frozenset().union(*(member[i] for i in ball))
+                 for ball in index.view(-1, level.ball_size).tolist()}
+                for index in level.index]
         if level.stride is not None:
             groups = level.index[0].view(-1, level.stride).tolist()
             member = [frozenset().union(*(member[i] for i in group))

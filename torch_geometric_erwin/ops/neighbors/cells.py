@@ -51,8 +51,7 @@ class Cells:
         else:
             whole = _short(given)
             vectors = given if whole is None else whole @ given
-            _check_rank(given, vectors)
-            check_volume(vectors)
+            check_volume(given, vectors)
             dual = np.linalg.pinv(vectors).swapaxes(1, 2)
             dual[~vectors.any(2)] = 0  # and not nearly so
         if whole is None:
