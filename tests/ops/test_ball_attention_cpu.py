@@ -27,7 +27,8 @@ LEVELS = [level for level in range(3) if isa_level(level) == level] or [0]
 @given(st.sampled_from([1, 2, 4, 8, 16, 32, 64, 128, 256, 512]),
        st.integers(1, 8), st.sampled_from([1, 3, 8, 16, 24, 32, 40, 64]),
        st.integers(1, 5), st.sampled_from(BIASES), st.integers(1, 4),
-       st.sampled_from([0.01, 0.3, 0.9, 1.]), st.sampled_from([None, 1., 2., 'lattice']),
+       st.sampled_from([0.01, 0.3, 0.9, 1.]),
+       st.sampled_from([None, 1., 2., 'lattice']),
        st.sampled_from([torch.float32, torch.float64]),
        st.sampled_from(LEVELS))
 def test_equals_the_formula(ball_size, heads, width, dim, bias, num_balls,

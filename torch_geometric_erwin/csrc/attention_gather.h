@@ -188,18 +188,16 @@ TGE_VECTOR void take_step(const Space& s, int64_t dim) {
     store(s.gap + c, load(s.gap + c) - load(s.step + c));
 }
 
-// The differences of a point and some others, of their nearest images, as
-// `nearest_image` in `ops/periodic.py` has them: [dim] vectors in `s.gap`.
+// The differences of a point and some others, of their nearest images in a
+// lattice, as `nearest_image` in `ops/periodic.py` has them: [dim] vectors in
+// `s.gap`.
 TGE_TARGET static void nearest(const Args& a, const Space& s, int64_t i,
                                int64_t j) {
   const int64_t dim = a.dim;
   for (int64_t c = 0; c < dim; ++c) {
     const float* x = s.x + c * s.m;
-    V d = splat(x[i]) - load(x + j);
-    if (s.periodic && a.box_rows == 1) d = shorten(d, s.cell[c]);
-    store(s.gap + c * kWidth, d);
+    store(s.gap + c * kWidth, splat(x[i]) - load(x + j));
   }
-  if (!s.periodic || a.box_rows == 1) return;
   clear(s.step, dim * kWidth);
   for (int64_t b = 0; b < dim; ++b) {
     const V times = rounded(along(s, dim, s.cell + (dim + b) * dim));

@@ -9,7 +9,10 @@ from torch.autograd import Function
 from torch_geometric_erwin.ops.ball_attention import Balls
 from torch_geometric_erwin.ops.erwin_block import cpu, reference
 from torch_geometric_erwin.ops.erwin_block.weights import BlockWeights
-from torch_geometric_erwin.ops.transformed import needs_formula, within_transform
+from torch_geometric_erwin.ops.transformed import (
+    needs_formula,
+    within_transform,
+)
 
 VARIABLES = 3 + len(BlockWeights._fields)  # features, offsets, positions
 _WEIGHTS = ', '.join(f'Tensor{"?" if name == "slope" else ""} {name}'
