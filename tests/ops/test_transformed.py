@@ -155,6 +155,30 @@ def test_cells_within_transforms():
               expected.sum((-1, -2, -3)), 1e-4)
 
 
+def test_cells_and_positions():
+    r"""Nested: the cell is of an outer transform."""
+    rows, place, slope, boxes = problem(0, 2, 2., [False] * 4, 0.4)
+    index = torch.arange(2 * SIZE)
+
+    def force(cell: Tensor, pos: Tensor, create_graph: bool) -> Tensor:
+        def energy(pos: Tensor) -> Tensor:
+            balls = Balls(SIZE, index, index, None, cell)
+            some = (x.to(pos) for x in (*rows, pos, slope))
+            return ball_attention(*some, balls).square().sum()
+
+        if not create_graph:
+            return torch.func.grad(energy)(pos)
+        return torch.autograd.grad(energy(pos), pos, create_graph=True)[0]
+
+    for dtype, tolerance in DTYPES:
+        cell, pos = make_cell(boxes.to(dtype)), place.to(dtype)
+        expected = jacobian(lambda x: force(
+            x, pos.clone().requires_grad_(), True), cell)
+        assert expected.abs().max() > 0.01
+        close(jacrev(lambda x: force(x, pos, False))(cell), expected,
+              10 * tolerance)
+
+
 @pytest.mark.skipif(not cpu.available(), reason='not built')
 def test_kernels_serve_reverse_mode(monkeypatch):
     r"""Gradients by `torch.func`, too."""

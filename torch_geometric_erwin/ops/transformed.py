@@ -13,7 +13,7 @@ def needs_formula(*tensors: Tensor | None, cell: Tensor | None = None) -> bool:
     for which kernels have no rules, and where a periodic :obj:`cell` is
     differentiated. They have rules for all other derivatives in reverse mode.
     """
-    if cell is not None and (cell.requires_grad or is_transformed(cell)):
+    if cell is not None and cell.requires_grad:
         return True
     if torch.compiler.is_compiling():
         return False
