@@ -1,6 +1,7 @@
 r"""Attention and blocks within the transforms of `torch.func`."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -172,11 +173,11 @@ def test_cells_and_positions():
 
     for dtype, tolerance in DTYPES:
         cell, pos = make_cell(boxes.to(dtype)), place.to(dtype)
-        expected = jacobian(lambda x: force(
-            x, pos.clone().requires_grad_(), True), cell)
+        expected = jacobian(partial(force, pos=pos.clone().requires_grad_(),
+                                    create_graph=True), cell)
         assert expected.abs().max() > 0.01
-        close(jacrev(lambda x: force(x, pos, False))(cell), expected,
-              10 * tolerance)
+        found = jacrev(partial(force, pos=pos, create_graph=False))(cell)
+        close(found, expected, 10 * tolerance)
 
 
 @pytest.mark.skipif(not cpu.available(), reason='not built')
