@@ -101,6 +101,31 @@ def test_fused_equals_reference(bias, dtype, tolerance):
         assert (a - b).abs().max() <= 2 * tolerance * (1 + b.abs().max())
 
 
+@pytest.mark.parametrize('run', [
+    ball_attention, chunked.ball_attention, flash.ball_attention])
+@pytest.mark.parametrize('sign', [-1., 1.])
+@pytest.mark.parametrize('spread', [1., 1e12, 3e17])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_far_apart(run, sign, spread, dtype):
+    r"""Squares are finite, and stay below what hides virtual slots, here
+    those of another ball's point.
+    """
+    torch.manual_seed(0)
+    for real in range(1, 9):
+        mask = torch.arange(16) < 8 + real
+        index = torch.where(mask, torch.arange(16), 0)
+        balls = Balls(8, index, torch.arange(8 + real), mask)
+        pos = spread * (2 * torch.rand(8 + real, 3, dtype=dtype) - 1)
+        rows = [x.detach() for x in inputs(8 + real, 2, 4, dtype)]
+        slope = sign * torch.tensor([1., 0.1 / spread**2], dtype=dtype)
+        bias = ({} if run is flash.ball_attention else {'bias': 'squared'})
+        out = run(*rows, pos, slope, balls, **bias)
+        exact = reference.ball_attention(
+            *(x.double() for x in rows), pos.double(), slope.double(), balls,
+            'squared')
+        assert torch.allclose(out.double(), exact, atol=1e-5)
+
+
 @pytest.mark.parametrize('bias', ['distance', 'squared', None])
 @pytest.mark.parametrize('periodic', [False, True])
 @pytest.mark.parametrize('scores', [1, 5000, 10**9])

@@ -117,7 +117,7 @@ def test_operators(bias):
     with torch.no_grad():
         out, *saved = OPS.erwin_block(*args)
     args = (torch.randn_like(out), *variables, *weights, balls.index,
-            balls.mask, None, saved, *sizes, True, bias is not None)
+            balls.mask, None, *saved, *sizes, True, bias is not None)
     args = tuple(v.detach() if isinstance(v, Tensor) else v for v in args)
     opcheck(OPS.erwin_block_backward.default, args)
 

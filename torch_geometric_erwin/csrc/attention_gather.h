@@ -21,6 +21,8 @@ struct Space {
   bool periodic;            // whether images other than those here may be near
   float *x, *dx, *cell;     // [dim, m], [dim, m], [box_rows, dim]
   float *gap, *step;        // [dim, kWidth]: see `nearest`
+  int64_t images;           // how many translations may bring points nearer
+  float* square;            // [box_rows]: how long these are, squared
   float* hide;              // [m]: minus infinity past the ball's points
   float *far, *pull;        // [block, m]
   float *score, *change;    // [kStrip, m] in panels
@@ -50,6 +52,7 @@ struct Space {
     take(cell, a.box_rows * a.dim);
     take(gap, a.dim * kWidth);
     take(step, a.dim * kWidth);
+    take(square, a.box_rows);
     take(hide, m);
     take(far, apart * block * m);
     take(pull, keep * apart * block * m);
@@ -140,6 +143,18 @@ TGE_TARGET static bool is_narrow(const Args& a, const Ball& ball,
   return diagonal <= 0.2499 * shortest;
 }
 
+// Counts the translations, before those that only fill up.
+TGE_TARGET static void count_images(const Args& a, Space& s) {
+  s.images = 0;
+  for (int64_t k = 2 * a.dim; k < a.box_rows; ++k) {
+    const float* image = s.cell + k * a.dim;
+    float square = 0.f;
+    for (int64_t c = 0; c < a.dim; ++c) square += image[c] * image[c];
+    if (square == 0.f) break;
+    s.square[s.images++] = square;
+  }
+}
+
 // Positions, one axis after the other. Those in double precision are taken
 // relative to the ball's first.
 template <class T>
@@ -160,6 +175,7 @@ TGE_TARGET static void gather_positions(const Args& a, const Ball& ball,
   const T* cell = static_cast<const T*>(a.box) + ball.id * size;
   for (int64_t i = 0; i < size; ++i) s.cell[i] = static_cast<float>(cell[i]);
   s.periodic = !is_narrow(a, ball, s);
+  count_images(a, s);
 }
 
 TGE_TARGET static void prepare(const Args& a, const Ball& ball, Space& s) {
@@ -176,55 +192,67 @@ TGE_VECTOR V shorten(V d, float edge) {
   return d - whole * rounded(d / whole);
 }
 
-TGE_VECTOR V along(const Space& s, int64_t dim, const float* row) {
-  V sum = load(s.gap) * splat(row[0]);
+TGE_VECTOR V along(const float* gap, int64_t dim, const float* row) {
+  V sum = load(gap) * splat(row[0]);
   for (int64_t c = 1; c < dim; ++c)
-    sum = sum + load(s.gap + c * kWidth) * splat(row[c]);
+    sum = sum + load(gap + c * kWidth) * splat(row[c]);
   return sum;
 }
 
-TGE_VECTOR void take_step(const Space& s, int64_t dim) {
-  for (int64_t c = 0; c < dim * kWidth; c += kWidth)
-    store(s.gap + c, load(s.gap + c) - load(s.step + c));
+TGE_VECTOR void take_step(float* gap, float* step, int64_t dim) {
+  for (int64_t c = 0; c < dim * kWidth; c += kWidth) {
+    store(gap + c, load(gap + c) - load(step + c));
+    store(step + c, V{});
+  }
 }
 
-// The differences of a point and some others, of their nearest images, as
-// `nearest_image` in `ops/periodic.py` has them: [dim] vectors in `s.gap`.
-TGE_TARGET static void nearest(const Args& a, const Space& s, int64_t i,
-                               int64_t j) {
-  const int64_t dim = a.dim;
+// The differences of a point and some others, of their nearest images in a
+// lattice, as `nearest_image` in `ops/periodic.py` has them: [dim] vectors in
+// `gap`. These and `step` stay in registers where `dim` is a constant.
+TGE_VECTOR void nearest(const Space& s, int64_t dim, int64_t i, int64_t j,
+                        float* gap, float* step) {
   for (int64_t c = 0; c < dim; ++c) {
     const float* x = s.x + c * s.m;
-    V d = splat(x[i]) - load(x + j);
-    if (s.periodic && a.box_rows == 1) d = shorten(d, s.cell[c]);
-    store(s.gap + c * kWidth, d);
+    store(gap + c * kWidth, splat(x[i]) - load(x + j));
+    store(step + c * kWidth, V{});
   }
-  if (!s.periodic || a.box_rows == 1) return;
-  clear(s.step, dim * kWidth);
   for (int64_t b = 0; b < dim; ++b) {
-    const V times = rounded(along(s, dim, s.cell + (dim + b) * dim));
+    const V times = rounded(along(gap, dim, s.cell + (dim + b) * dim));
     for (int64_t c = 0; c < dim; ++c)
-      store(s.step + c * kWidth, load(s.step + c * kWidth) +
-                                     times * splat(s.cell[b * dim + c]));
+      store(step + c * kWidth, load(step + c * kWidth) +
+                                   times * splat(s.cell[b * dim + c]));
   }
-  take_step(s, dim);
-  clear(s.step, dim * kWidth);
+  take_step(gap, step, dim);
   V most{};
-  for (int64_t k = 2 * dim; k < a.box_rows; ++k) {
-    const float* image = s.cell + k * dim;
-    float square = 0.f;
-    for (int64_t c = 0; c < dim; ++c) square += image[c] * image[c];
-    if (square == 0.f) break;  // no more, only to fill up
-    const V product = along(s, dim, image), other = splat(0.f) - product;
-    const V gain = largest(product, other) * splat(2.f) - splat(square);
-    for (int64_t c = 0; c < dim; ++c) {
-      const V way = choose(product, V{}, splat(-image[c]), splat(image[c]));
-      float* step = s.step + c * kWidth;
-      store(step, choose(most, gain, way, load(step)));
-    }
+  for (int64_t k = 0; k < s.images; ++k) {
+    const float* image = s.cell + (2 * dim + k) * dim;
+    const V product = along(gap, dim, image), other = splat(0.f) - product;
+    const V gain = largest(product, other) * splat(2.f) - splat(s.square[k]);
+    const V sign = choose(product, V{}, splat(-1.f), splat(1.f));
+    for (int64_t c = 0; c < dim; ++c)
+      store(step + c * kWidth, choose(most, gain, sign * splat(image[c]),
+                                      load(step + c * kWidth)));
     most = largest(most, gain);
   }
-  take_step(s, dim);
+  take_step(gap, step, dim);
+}
+
+template <int kDim>
+TGE_TARGET static void measure_lattice(const Args& a, const Space& s,
+                                       int64_t i, float* far) {
+  float own[(2 * kDim + 1) * kWidth];
+  const int64_t dim = kDim ? kDim : a.dim;
+  float* gap = kDim ? own : s.gap;
+  float* step = kDim ? own + kDim * kWidth : s.step;
+  for (int64_t j = 0; j < s.m; j += kWidth) {
+    nearest(s, dim, i, j, gap, step);
+    V square{};
+    for (int64_t c = 0; c < dim; ++c) {
+      const V d = load(gap + c * kWidth);
+      square = fma(d, d, square);
+    }
+    store(far + j, a.bias == kDistance ? root(square) : square);
+  }
 }
 
 // Distances from the queries [begin, end) to all points, or their squares.
@@ -234,15 +262,9 @@ TGE_TARGET static void measure(const Args& a, Space& s, int64_t begin,
   for (int64_t i = begin; i < end; ++i) {
     float* far = s.far + (i - begin) * s.m;
     if (lattice) {
-      for (int64_t j = 0; j < s.m; j += kWidth) {
-        nearest(a, s, i, j);
-        V square{};
-        for (int64_t c = 0; c < a.dim; ++c) {
-          const V d = load(s.gap + c * kWidth);
-          square = fma(d, d, square);
-        }
-        store(far + j, a.bias == kDistance ? root(square) : square);
-      }
+      (a.dim == 3   ? measure_lattice<3>
+       : a.dim == 2 ? measure_lattice<2>
+                    : measure_lattice<0>)(a, s, i, far);
       continue;
     }
     for (int64_t c = 0; c < a.dim; ++c) {

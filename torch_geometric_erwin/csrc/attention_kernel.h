@@ -123,6 +123,24 @@ TGE_TARGET static double strip_backward(const Args& a, const Space& s,
   return sum(steep);
 }
 
+template <int kDim>
+TGE_TARGET static void move_lattice(const Args& a, const Space& s, int64_t i,
+                                    const float* pull) {
+  float own[(2 * kDim + 1) * kWidth];
+  const int64_t dim = kDim ? kDim : a.dim;
+  float* gap = kDim ? own : s.gap;
+  float* step = kDim ? own + kDim * kWidth : s.step;
+  for (int64_t j = 0; j < s.m; j += kWidth) {
+    nearest(s, dim, i, j, gap, step);
+    for (int64_t c = 0; c < dim; ++c) {
+      float* dx = s.dx + c * s.m;
+      const V pulled = load(pull + j) * load(gap + c * kWidth);
+      store(dx + j, load(dx + j) - pulled);
+      dx[i] += sum(pulled);
+    }
+  }
+}
+
 // From the gradients of a block's distances to those of positions. They get
 // here multiplied by `kLog2e`, as the slopes are.
 TGE_TARGET static void move(const Args& a, const Space& s, int64_t begin,
@@ -139,15 +157,9 @@ TGE_TARGET static void move(const Args& a, const Space& s, int64_t begin,
                           : choose(V{}, d, p * one / d, V{}));
     }
     if (lattice) {
-      for (int64_t j = 0; j < s.m; j += kWidth) {
-        nearest(a, s, i, j);
-        for (int64_t c = 0; c < a.dim; ++c) {
-          float* dx = s.dx + c * s.m;
-          const V pulled = load(pull + j) * load(s.gap + c * kWidth);
-          store(dx + j, load(dx + j) - pulled);
-          dx[i] += sum(pulled);
-        }
-      }
+      (a.dim == 3   ? move_lattice<3>
+       : a.dim == 2 ? move_lattice<2>
+                    : move_lattice<0>)(a, s, i, pull);
       continue;
     }
     for (int64_t c = 0; c < a.dim; ++c) {

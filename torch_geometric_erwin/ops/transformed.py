@@ -2,19 +2,45 @@ r"""Who computes under the transforms of :mod:`torch.func`."""
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 from torch.autograd import forward_ad
 
 
-def needs_formula(*tensors: Tensor | None) -> bool:
-    r"""Whether only PyTorch's own operations will do: within
-    :func:`torch.func.vmap` and forward-mode differentiation, for which
-    kernels have no rules. Derivatives in reverse mode have them.
+def needs_formula(*tensors: Tensor | None, cell: Tensor | None = None) -> bool:
+    r"""Whether only PyTorch's own operations will do.
+
+    That is within :func:`torch.func.vmap` and forward-mode differentiation,
+    for which kernels have no rules, and where a periodic :obj:`cell` is
+    differentiated. They have rules for all other derivatives in reverse mode.
     """
+    if cell is not None and cell.requires_grad:
+        return True
     if torch.compiler.is_compiling():
         return False
-    stack = torch._C._functorch.get_interpreter_stack()
-    reverse = torch._C._functorch.TransformType.Grad
-    if stack and any(level.key() != reverse for level in stack):
+    levels = _functorch.get_interpreter_stack() or []
+    reverse = _functorch.TransformType.Grad
+    if any(level.key() != reverse for level in levels):
         return True
-    return any(x is not None and forward_ad.unpack_dual(x).tangent is not None
-               for x in tensors)
+    return forward_ad._current_level >= 0 and any(
+        x is not None and forward_ad.unpack_dual(x).tangent is not None
+        for x in (*tensors, cell))
+
+
+def is_transformed(x: Tensor) -> bool:
+    r"""Whether it is a transform's stand-in for a tensor."""
+    return not torch.compiler.is_compiling() and (
+        _functorch.is_functorch_wrapped_tensor(x))
+
+
+def within_transform() -> bool:
+    r"""Whether some transform of :mod:`torch.func` is under way."""
+    return bool(_functorch.get_interpreter_stack())
+
+
+def all_values(x: Tensor) -> Tensor:
+    r"""Returns all numbers that a tensor stands for, to look at them within
+    :func:`torch.func.vmap`, too.
+    """
+    while is_transformed(x):
+        x = _functorch.get_unwrapped(x)
+    return x

@@ -15,6 +15,7 @@ from torch_geometric_erwin.ops.build_tree.orientation import (
     Rotation,
     in_range,
 )
+from torch_geometric_erwin.ops.transformed import all_values
 
 
 def check_pos(pos: Tensor, name: str = 'pos') -> None:
@@ -30,12 +31,13 @@ def check_pos(pos: Tensor, name: str = 'pos') -> None:
 
 
 def check_finite(pos: Tensor, name: str = 'pos') -> None:
-    if not bool(torch.isfinite(pos).all()):
+    if not bool(torch.isfinite(all_values(pos)).all()):
         raise ValueError(f"Expected '{name}' to have finite coordinates (got "
                          f"NaN or infinity)")
 
 
 def check_range(pos: Tensor) -> None:
+    pos = all_values(pos)
     if not bool(in_range(pos)):
         raise ValueError(f"Expected 'pos' to have coordinates of at most "
                          f"{FARTHEST:g}, so that their squares are finite "

@@ -77,8 +77,7 @@ def ball_attention(
     assert bias in BIASES and (slope is None) == (bias is None)
     rows, args = (query, key, value), (pos, slope, balls)
     box = balls.box
-    if (box is not None and box.requires_grad) or needs_formula(*rows, pos,
-                                                                slope):
+    if needs_formula(*rows, pos, slope, cell=box):
         return reference.ball_attention(*rows, *args, bias, dropout)
     if dropout == 0.:
         wide_lattice = box is not None and box.dim() == 3 and pos.size(1) > 3

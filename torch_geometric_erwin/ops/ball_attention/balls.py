@@ -37,7 +37,7 @@ class Balls:
         r"""Takes each point's row from its slot: the inverse of
         :meth:`split`.
         """
-        return x.flatten(0, 1)[self.inverse]
+        return x.reshape(-1, *x.shape[2:])[self.inverse]
 
     def visible(self) -> Tensor | None:
         r"""Returns which slots can be attended to, shape :math:`(S /

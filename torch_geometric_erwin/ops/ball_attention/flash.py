@@ -55,8 +55,7 @@ def ball_attention(
 def _append(q: Tensor, k: Tensor, pos: Tensor, slope: Tensor,
             visible: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     r"""Appends columns whose product, times the scale, is the bias."""
-    pos = at_least_float(pos)
-    pos = pos - pos.detach().mean(1, keepdim=True)  # small numbers
+    pos = _centered(at_least_float(pos), visible)
     slope = slope.to(pos.dtype).view(-1, 1)
     square = slope * pos.square().sum(-1).unsqueeze(1)
     if visible is not None:
@@ -66,6 +65,18 @@ def _append(q: Tensor, k: Tensor, pos: Tensor, slope: Tensor,
     turned = pos * slope.unsqueeze(-1) * (-2 / scale)
     return (_cat(q, turned, torch.ones_like(q[..., :1])),
             _cat(k, pos, square))
+
+
+def _centered(pos: Tensor, visible: Tensor | None) -> Tensor:
+    r"""Makes numbers small, and zero where nothing is visible. As those of
+    visible slots sum to zero, one of these has a score that is not negative,
+    far above what is hidden.
+    """
+    if visible is None:
+        return pos - pos.detach().mean(1, keepdim=True)
+    some = visible.unsqueeze(-1).to(pos.dtype)
+    center = (pos.detach() * some).sum(1, keepdim=True)
+    return (pos - center / some.sum(1, keepdim=True)) * some
 
 
 def _cat(x: Tensor, *columns: Tensor) -> Tensor:

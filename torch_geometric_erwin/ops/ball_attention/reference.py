@@ -96,8 +96,8 @@ def gradients(
     if slope is None:
         return dq, dk, dv, None, None
     far = pairwise(pos, box, bias).to(q.dtype)
-    change = change.flatten(2)
-    dslope = (change @ far.flatten(1).unsqueeze(2)).sum((0, 2))
+    change = change.reshape(*change.shape[:2], -1)
+    dslope = (change @ far.reshape(len(far), -1, 1)).sum((0, 2))
     if not moving:
         return dq, dk, dv, None, dslope
     pull = (slope.to(q.dtype) @ change).view_as(far)

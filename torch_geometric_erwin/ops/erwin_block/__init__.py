@@ -58,9 +58,8 @@ def erwin_block(
     Returns:
         The features after the block, shape :math:`(N, C)`.
     """
-    moving_cell = balls.box is not None and balls.box.requires_grad
-    by_kernel = cpu.serves(x, weights) and not moving_cell and (
-        not needs_formula(x, offset, pos, *weights))
+    by_kernel = cpu.serves(x, weights) and not needs_formula(
+        x, offset, pos, *weights, cell=balls.box)
     run = register if by_kernel else reference
     return run.erwin_block(x, offset, pos, weights, balls, heads, eps, bias)
 

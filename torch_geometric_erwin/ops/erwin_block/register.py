@@ -9,7 +9,10 @@ from torch.autograd import Function
 from torch_geometric_erwin.ops.ball_attention import Balls
 from torch_geometric_erwin.ops.erwin_block import cpu, reference
 from torch_geometric_erwin.ops.erwin_block.weights import BlockWeights
-from torch_geometric_erwin.ops.transformed import needs_formula
+from torch_geometric_erwin.ops.transformed import (
+    needs_formula,
+    within_transform,
+)
 
 VARIABLES = 3 + len(BlockWeights._fields)  # features, offsets, positions
 _WEIGHTS = ', '.join(f'Tensor{"?" if name == "slope" else ""} {name}'
@@ -25,8 +28,10 @@ torch.library.define(
 torch.library.define(
     'torch_geometric_erwin::erwin_block_backward',
     f'(Tensor grad, {_INPUTS}, Tensor index, Tensor? mask, Tensor? box, '
-    'Tensor[] saved, '
-    f'{_SIZES}, bool needs_offset, bool needs_pos) -> Tensor[]',
+    # No lists of tensors, which PyTorch would not batch:
+    'Tensor rows, Tensor sums, Tensor lse, Tensor half, '
+    f'{_SIZES}, bool needs_offset, bool needs_pos) -> '
+    f'({", ".join(["Tensor"] * VARIABLES)})',
 )
 
 
@@ -74,24 +79,26 @@ def _fake_forward(x: Tensor, offset: Tensor, pos: Tensor,
 
 @torch.library.impl('torch_geometric_erwin::erwin_block_backward', 'CPU')
 def _backward(grad: Tensor, x: Tensor, offset: Tensor, pos: Tensor,
-              *args: Any) -> list[Tensor]:
+              *args: Any) -> tuple[Tensor, ...]:
     count = len(BlockWeights._fields)
+    index, mask, box, *saved = args[count:-6]
     d_x, d_offset, d_pos, weights = cpu.backward(
-        grad, x, offset, pos, BlockWeights(*args[:count]), *args[count:])
-    return [x.new_empty(0) if found is None else found
-            for found in (d_x, d_offset, d_pos, *weights)]
+        grad, x, offset, pos, BlockWeights(*args[:count]), index, mask, box,
+        saved, *args[-6:])
+    return tuple(x.new_empty(0) if found is None else found
+                 for found in (d_x, d_offset, d_pos, *weights))
 
 
 @torch.library.register_fake('torch_geometric_erwin::erwin_block_backward')
 def _fake_backward(grad: Tensor, x: Tensor, offset: Tensor, pos: Tensor,
-                   *args: Any) -> list[Tensor]:
+                   *args: Any) -> tuple[Tensor, ...]:
     *weights, slope = args[:len(BlockWeights._fields)]
     needs_offset, needs_pos = args[-2:]
-    return [x.new_empty(x.shape),
+    return (x.new_empty(x.shape),
             offset.new_empty(offset.shape if needs_offset else 0),
             pos.new_empty(pos.shape if needs_pos else 0),
             *(w.new_empty(w.shape) for w in weights),
-            x.new_empty(0 if slope is None else slope.shape)]
+            x.new_empty(0 if slope is None else slope.shape))
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -115,7 +122,7 @@ def _differentiate(ctx: Any, grad: Tensor | None,
         found = _by_formula(ctx, variables, needs, balls, grad)
     else:
         found = torch.ops.torch_geometric_erwin.erwin_block_backward(
-            grad, *variables, index, mask, box, saved, ctx.ball_size,
+            grad, *variables, index, mask, box, *saved, ctx.ball_size,
             ctx.heads, ctx.eps, ctx.bias, *needs[1:3])
     return *(x if need else None
              for x, need in zip(found, needs, strict=True)), *(None, ) * 8
@@ -126,11 +133,21 @@ def _by_formula(ctx: Any, variables: tuple, needs: list[bool], balls: Balls,
     r"""Differentiable gradients of those variables that need them."""
     # Views, lest gradients go on to what a variable was made of.
     variables = tuple(v if v is None else v.view_as(v) for v in variables)
-    x, offset, pos, *weights = variables
     wanted = [v for v, need in zip(variables, needs, strict=True) if need]
-    out = reference.erwin_block(x, offset, pos, BlockWeights(*weights), balls,
-                                ctx.heads, ctx.eps, ctx.bias or None)
-    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
+
+    def block(*some: Tensor) -> Tensor:
+        left = iter(some)
+        x, offset, pos, *weights = (next(left) if need else v for v, need in
+                                    zip(variables, needs, strict=True))
+        return reference.erwin_block(x, offset, pos, BlockWeights(*weights),
+                                     balls, ctx.heads, ctx.eps,
+                                     ctx.bias or None)
+
+    if within_transform():  # it tracks what it is given
+        found = iter(torch.func.vjp(block, *wanted)[1](grad))
+    else:
+        found = iter(torch.autograd.grad(block(*wanted), wanted, grad,
+                                         create_graph=True))
     return [next(found) if need else None for need in needs]
 
 
