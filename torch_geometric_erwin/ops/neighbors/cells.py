@@ -115,16 +115,6 @@ class Cells:
         return count
 
 
-def _check_rank(given: np.ndarray, vectors: np.ndarray) -> None:
-    r"""Vectors that depend on each other vanish when they are made short."""
-    length = np.linalg.norm(given, axis=2)
-    kept = np.linalg.norm(vectors, axis=2) > 1e-9 * length.max(
-        1, keepdims=True, initial=0)
-    if (kept != (length > 0)).any():
-        raise ValueError(f"Expected 'box' to have linearly independent "
-                         f"vectors (got {given.tolist()})")
-
-
 def _short(given: np.ndarray) -> np.ndarray | None:
     r"""How to make vectors short; :obj:`None` if all of them are."""
     square = (given**2).sum(2)
