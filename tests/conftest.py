@@ -1,5 +1,7 @@
 import os
 
+from hypothesis import settings
+
 import torch
 
 if 'PYTEST_XDIST_WORKER' in os.environ:
@@ -9,3 +11,7 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 if not torch.cuda.is_available():
     # Triton's interpreter, which has to be asked for before its import.
     os.environ.setdefault('TRITON_INTERPRET', '1')
+
+
+settings.register_profile('patient', deadline=None)  # machines are shared
+settings.load_profile('patient')
