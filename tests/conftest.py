@@ -1,8 +1,7 @@
 import os
 
-from hypothesis import settings
-
 import torch
+from hypothesis import settings
 
 if 'PYTEST_XDIST_WORKER' in os.environ:
     # Workers share the cores; OpenMP threads that wait for each other's
