@@ -265,8 +265,9 @@ def test_ball_without_points():
     pos = torch.randn(3, 2, requires_grad=True)
     tree = BallTree.from_permutation(pos, None, index, mask, ball_size=2)
     q = torch.randn(3, 1, 4, requires_grad=True)
-    out = ball_attention(q, q, q, tree.pos, torch.tensor([-1.]),
-                         balls_of(tree))
-    grads = torch.autograd.grad(out.sum(), [q, pos])
-    assert torch.allclose(out[2], q[2])
-    assert all(grad.isfinite().all() for grad in grads)
+    args = q, q, q, tree.pos, torch.tensor([-1.]), balls_of(tree)
+    for out in (ball_attention(*args), chunked.ball_attention(
+            *args, 'distance'), reference.ball_attention(*args, 'distance')):
+        grads = torch.autograd.grad(out.sum(), [q, pos])
+        assert torch.allclose(out[2], q[2])
+        assert all(grad.isfinite().all() for grad in grads)

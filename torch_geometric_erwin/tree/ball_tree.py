@@ -482,10 +482,7 @@ class BallTree:
         Args:
             level: How many times the tree is coarsened.
         """
-        tree = self._descend(level)[0]
-        last = tree.levels[0]
-        return group_centers(unwrap(tree, 0), tree.mass, last.index[0],
-                             last.mask, tree.ball_size)[0]
+        return self._measure_balls(level)[0]
 
     def radii(self, level: int = 0) -> Tensor:
         r"""Returns the distance of the farthest point of every ball of a
@@ -494,12 +491,30 @@ class BallTree:
         Args:
             level: How many times the tree is coarsened.
         """
-        tree, slot, offset = self._descend(level)
+        center, ball, offset = self._measure_balls(level)
         square = offset.square().sum(1)
-        far = square.new_zeros(tree.num_balls).scatter_reduce(
-            0, slot // tree.ball_size, square, 'amax', include_self=True)
+        far = square.new_zeros(len(center)).scatter_reduce(
+            0, ball, square, 'amax', include_self=True)
         positive = far > 0  # the root has no derivative at zero
         return torch.where(positive, far, 1.).sqrt() * positive
+
+    def _measure_balls(self, level: int) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Returns the centers of a level's balls, and for each point its
+        ball and its offset from there.
+        """
+        tree, slot, offset = self._descend(level)
+        ball, last = slot // tree.ball_size, tree.levels[0]
+        center, _ = group_centers(unwrap(tree, 0), tree.mass, last.index[0],
+                                  last.mask, tree.ball_size)
+        if self.virtual == 'masked':
+            return center, ball, offset
+        # Copies of points counted so far.
+        mass = torch.ones_like(offset[:, 0]) if self.mass is None else (
+            self.mass)
+        total = mass.new_zeros(len(center)).index_add_(0, ball, mass)
+        share = (mass / total[ball]).unsqueeze(1)
+        mean = torch.zeros_like(center).index_add(0, ball, offset * share)
+        return center + mean, ball, offset - mean[ball]
 
     def _descend(self, level: int) -> tuple['BallTree', Tensor, Tensor]:
         r"""Returns the tree of a level, and for each point of this one its
