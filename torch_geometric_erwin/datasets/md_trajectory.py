@@ -1,4 +1,3 @@
-import hashlib
 import json
 import os
 import os.path as osp
@@ -9,7 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from torch_geometric_erwin.datasets.fingerprint import tell
+from torch_geometric_erwin.datasets.fingerprint import fingerprint, tell
 from torch_geometric_erwin.datasets.md_reader import (
     find_frames,
     import_optional,
@@ -63,8 +62,9 @@ class MDTrajectory(InMemoryDataset):
       dodecahedron, so it needs :obj:`periodic=False`.
 
     The processed frames are kept in a folder of their own for each choice of
-    files and of the options that change them. Functions that no
-    module defines, such as lambdas, are told apart by their printed form only.
+    files and of the options that change them: :obj:`pre_transform` and
+    :obj:`pre_filter` are told apart by what they consist of, down to the byte
+    code of functions and the contents of closures.
 
     Args:
         root (str): The folder to keep the processed frames in.
@@ -101,7 +101,9 @@ class MDTrajectory(InMemoryDataset):
         FileNotFoundError: If a file does not exist.
         ValueError: If the files cannot be read or disagree about the number
             of atoms, the frames or atoms chosen do not exist, something
-            required is missing, or the cell is triclinic or has no volume.
+            required is missing, the cell has no volume, or
+            :obj:`pre_transform` or :obj:`pre_filter` cannot be told from
+            others of its kind.
     """
     def __init__(
         self,
@@ -123,9 +125,10 @@ class MDTrajectory(InMemoryDataset):
         self.select = select
         self.periodic = periodic
         self.require = check_require(require)
-        self.key = '-'.join([name or osp.basename(self.files[1]), digest([
-            [fingerprint(path) for path in self.files], self.frames, select,
-            periodic, tell(pre_transform), tell(pre_filter)])])
+        self.key = '-'.join([name or osp.basename(self.files[1]), fingerprint(
+            type(self), [identify(path) for path in self.files], self.frames,
+            select, periodic, tell('pre_transform', pre_transform),
+            tell('pre_filter', pre_filter))])
         super().__init__(root, transform, pre_transform, pre_filter,
                          force_reload=force_reload)
         with open(self.processed_paths[0]) as file:
@@ -223,11 +226,7 @@ def check_require(require: Sequence[str]) -> tuple[str, ...]:
     return tuple(require)
 
 
-def digest(values: Any) -> str:
-    return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
-
-
-def fingerprint(path: str) -> tuple[str, int, int]:
+def identify(path: str) -> tuple[str, int, int]:
     status = os.stat(path)
     return path, status.st_size, status.st_mtime_ns
 
