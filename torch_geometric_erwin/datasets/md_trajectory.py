@@ -17,6 +17,7 @@ from torch_geometric_erwin.datasets.md_reader import (
     read_atoms,
     read_frame,
     select_atoms,
+    shorten_boxes,
 )
 
 # The names of the files in `MDAnalysisTests.datafiles`.
@@ -36,8 +37,11 @@ class MDTrajectory(InMemoryDataset):
 
     - :obj:`pos` :math:`(N, 3)`, as stored in the file: wrapped into the cell
       or not. Ball trees wrap by themselves when they are given the box.
-    - :obj:`box` :math:`(1, 3)`, the edges of the periodic cell, which may
-      differ from frame to frame.
+    - :obj:`box`, the periodic cell, which may differ from frame to frame:
+      its edges, :math:`(1, 3)`, where all cells of the chosen frames have
+      right angles, else the lattice, :math:`(1, 3, 3)`, whose rows are the
+      vectors that span the cell. The first is along the x axis, and the
+      second in the plane of x and y.
     - :obj:`atom_type` :math:`(N)`, indices into :obj:`dataset.atom_types`,
       the sorted names of the elements of the chosen atoms. An atom without
       an element, such as the virtual site of four-site water, goes by the
@@ -59,7 +63,7 @@ class MDTrajectory(InMemoryDataset):
       cubic cell, 3 frames with velocities and forces.
     - :obj:`"adk"`: adenylate kinase in four-site water, 47,681 atoms, 10
       frames with velocities and without forces. Its cell is a rhombic
-      dodecahedron, so it needs :obj:`periodic=False`.
+      dodecahedron, so :obj:`box` holds lattices.
 
     The processed frames are kept in a folder of their own for each choice of
     files and of the options that change them: :obj:`pre_transform` and
@@ -153,6 +157,7 @@ class MDTrajectory(InMemoryDataset):
         shared, atom_types = read_atoms(atoms)
         data_list = [self.read(atoms, frame, shared) for frame in frames]
         attributes = keep_common_attributes(data_list)
+        shorten_boxes(data_list)
         self.save(self.prepare(data_list), self.processed_paths[1])
         with open(self.processed_paths[0], 'w') as file:
             json.dump({'atom_types': atom_types,
