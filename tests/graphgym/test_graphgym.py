@@ -361,6 +361,16 @@ def test_loader_splits_graphs():
     assert cfg.share.dim_out == 4
 
 
+def test_random_splits_follow_the_seed():
+    def split(seed):
+        cfg.seed = seed
+        return torch.cat([*loader._random_split(30).values()])
+
+    assert torch.equal(split(1), split(1))
+    assert not torch.equal(split(1), split(2))
+    assert split(2).sort().values.tolist() == [*range(30)]
+
+
 def test_loader_keeps_given_splits(monkeypatch):
     r"""GraphGym keeps those of OGB beside the graphs."""
     given = loader.BallTreeDataset([make_graph(n) for n in SIZES])
