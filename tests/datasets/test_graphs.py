@@ -19,6 +19,7 @@ from torch_geometric_erwin.datasets import (
     SBMClustering,
     TreeNeighborsMatch,
 )
+from torch_geometric_erwin.datasets.sbm_clustering import make_pattern
 
 MAKE = {
     'ring': lambda root, **kwargs: RingTransfer(root, **kwargs),
@@ -128,6 +129,18 @@ def test_pattern(tmp_path):
     shared = ({key[1:] for key in patterns if key[0] == 'train'} &
               {key[1:] for key in patterns if key[0] == 'test'})
     assert len(shared) > 20
+
+
+def test_patterns_follow_the_seed():
+    def pattern(seed):
+        data = make_pattern(torch.Generator().manual_seed(3), seed)
+        inside = data.y == 1
+        return data.x[inside], data.edge_index[
+            :, inside[data.edge_index].all(0)]
+
+    for same, other, again in zip(pattern(0), pattern(1), pattern(0),
+                                  strict=True):
+        assert torch.equal(same, again) and not torch.equal(same, other)
 
 
 def test_order_of_nodes_tells_nothing(tmp_path):

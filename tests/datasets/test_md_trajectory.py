@@ -10,6 +10,7 @@ from torch_geometric.utils import degree, is_undirected
 
 from torch_geometric_erwin import BallTree
 from torch_geometric_erwin.datasets import MDTrajectory
+from torch_geometric_erwin.datasets.md_reader import read_box
 from torch_geometric_erwin.transforms import AddBallTree
 
 mda = pytest.importorskip('MDAnalysis')
@@ -240,17 +241,77 @@ def test_batch_with_trees(root, water):
 
 
 def test_adk(root):
-    dataset = MDTrajectory(root, 'adk', frames=[0, 9], periodic=False,
-                           require=['velocity'])
+    dataset = MDTrajectory(root, 'adk', frames=[0, 9],
+                           require=['box', 'velocity'])
     data = dataset[1]
     assert len(dataset) == 2 and data.num_nodes == 47681
     assert data.time.item() == pytest.approx(900., abs=1e-3)
-    assert 'force' not in data and 'box' not in data
+    assert 'force' not in data
     assert abs(data.charge.double().sum().item()) < 1e-3
-    with pytest.raises(ValueError, match=r'triclinic.*80.*60\.0, 60\.0, 90'):
-        MDTrajectory(root, 'adk')
     with pytest.raises(ValueError, match=r"'require'.*\(got no force\)"):
-        MDTrajectory(root, 'adk', periodic=False, require=['force'])
+        MDTrajectory(root, 'adk', frames=[0, 9], require=['force'])
+
+
+def test_rhombic_dodecahedron(root):
+    r"""Against the vectors in the file itself, which are in nanometers."""
+    dataset = MDTrajectory(root, 'adk', frames=[0, 9], select='name CA')
+    universe = mda.Universe(files.TPR, files.TRR)
+    atoms = universe.select_atoms('name CA')
+    for data, frame in zip(dataset, (0, 9), strict=True):
+        step = universe.trajectory[frame]
+        assert data.box.shape == (1, 3, 3) and data.box.dtype == torch.float
+        want = torch.from_numpy(step.triclinic_dimensions / 10)
+        assert torch.allclose(data.box[0], want, rtol=1e-6, atol=1e-6)
+        want = torch.from_numpy(atoms.positions / 10)
+        assert torch.allclose(data.pos, want, rtol=1e-6, atol=1e-6)
+    x, y, z = dataset[0].box[0]
+    assert x[1:].tolist() == [0, 0] and y[2] == 0  # rows are vectors
+    assert torch.allclose(z @ x, x @ x / 2) and torch.allclose(z @ y, z @ x)
+    batch = next(iter(DataLoader(dataset, batch_size=2)))
+    assert batch.box.shape == (2, 3, 3)
+    assert torch.equal(batch[1].box, dataset[1].box)
+    plain = MDTrajectory(root, 'adk', frames=[9], select='name CA',
+                         periodic=False)[0]
+    assert 'box' not in plain and torch.equal(plain.pos, dataset[1].pos)
+
+
+def write_boxes(path, *boxes):
+    r"""Writes a frame for each box, in Angstrom and degrees."""
+    file = write_gro(path, '1. 1. 1.')
+    universe, out = mda.Universe(file), str(path / 'water.trr')
+    with mda.Writer(out, len(universe.atoms)) as writer:
+        for box in boxes:
+            universe.dimensions = box
+            writer.write(universe.atoms)
+    return dict(topology=file, trajectory=out)
+
+
+def test_boxes_of_all_frames_are_alike(tmp_path):
+    right, skew = [50, 60, 70, 90, 90, 90], [50, 60, 70, 80, 85, 75]
+    made = write_boxes(tmp_path, right, skew, right)
+    boxes = [data.box for data in MDTrajectory(str(tmp_path), **made)]
+    assert [tuple(box.shape) for box in boxes] == [(1, 3, 3)] * 3
+    edges = torch.tensor([5., 6., 7.])
+    assert torch.allclose(boxes[0][0], edges.diag())
+    assert torch.equal(boxes[0], boxes[2])
+    # Lengths and angles are those that were written.
+    unit = torch.nn.functional.normalize(boxes[1][0], dim=1)
+    angles = torch.rad2deg((unit @ unit.t()).clamp(-1, 1).acos())
+    assert torch.allclose(boxes[1][0].norm(dim=1), edges, atol=1e-5)
+    assert torch.allclose(angles[[1, 0, 0], [2, 2, 1]],
+                          torch.tensor([80., 85., 75.]), atol=1e-3)
+    assert boxes[1][0].det() > 0
+    alone = MDTrajectory(str(tmp_path), **made, frames=[0, 2])
+    assert all(torch.allclose(data.box, edges) and data.box.shape == (1, 3)
+               for data in alone)
+
+
+@pytest.mark.parametrize('angles', [(60, 60, 121), (0, 90, 90),
+                                    (90, 180, 90), (90, 90, float('nan'))])
+def test_boxes_of_impossible_angles(angles):
+    r"""Formats that store vectors have none, but others may."""
+    with pytest.raises(ValueError, match=r"'trajectory' to have a volume"):
+        read_box(np.array([50, 60, 70, *angles], dtype=np.float32))
 
 
 def test_files_without_bonds_charges_or_box(tmp_path):

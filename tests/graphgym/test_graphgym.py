@@ -19,13 +19,14 @@ from torch_geometric.graphgym.model_builder import GraphGymModule
 from torch_geometric.graphgym.models.layer import LayerConfig
 
 from benchmarks.graphs import graphgym as experiment
-from torch_geometric_erwin import BallTree, ErwinGPSConv
+from torch_geometric_erwin import BallTree, ErwinConv, ErwinGPSConv
 from torch_geometric_erwin.graphgym import (
     ball_pooling,
     ball_tree,
     forward_pass,
     loader,
 )
+from torch_geometric_erwin.graphgym.forward_pass import find_tree
 from torch_geometric_erwin.graphgym.position import POSITIONS
 from torch_geometric_erwin.transforms import AddBallTree
 
@@ -360,6 +361,16 @@ def test_loader_splits_graphs():
     assert cfg.share.dim_out == 4
 
 
+def test_random_splits_follow_the_seed():
+    def split(seed):
+        cfg.seed = seed
+        return torch.cat([*loader._random_split(30).values()])
+
+    assert torch.equal(split(1), split(1))
+    assert not torch.equal(split(1), split(2))
+    assert split(2).sort().values.tolist() == [*range(30)]
+
+
 def test_loader_keeps_given_splits(monkeypatch):
     r"""GraphGym keeps those of OGB beside the graphs."""
     given = loader.BallTreeDataset([make_graph(n) for n in SIZES])
@@ -405,6 +416,51 @@ def test_tree_follows_positions_and_options():
                        build(batch).partition().index)
     assert not torch.equal(second.partition().index,
                            first.partition().index)
+
+
+def test_tree_follows_positions_written_in_place():
+    r"""With nothing between that would have it built anew."""
+    batch = make_batch()
+    layer, fresh = make_layer('erwin_conv'), make_layer('erwin_conv')
+    x, first = batch.x, ball_tree(batch, ball_size=8)
+    assert ball_tree(batch, ball_size=8) is first
+    with torch.no_grad():
+        batch.pos.mul_(torch.tensor([9., 1., 0.1]))
+        batch.pos[3] += 5.
+    second = ball_tree(batch, ball_size=8)
+    assert second is not first and torch.equal(second.pos, batch.pos)
+    assert torch.equal(second.partition().index,
+                       build(batch).partition().index)
+    assert ball_tree(batch, ball_size=8) is second
+    # Layers and pooling, too.
+    layer(batch)
+    batch.pos.copy_(batch.pos.flip(0))
+    batch.x = x
+    out = layer(batch).x
+    alike = Batch.from_data_list(batch.to_data_list())
+    alike.x, alike.pos = x, batch.pos.clone()
+    torch.testing.assert_close(out, fresh(alike).x)
+    torch.testing.assert_close(ball_pooling(out, batch.batch),
+                               ball_pooling(out, None, tree=build(batch)))
+
+
+def test_layers_follow_their_options():
+    cfg.erwin.mlp_ratio = 2
+    cfg.erwin.rotations = [0., 20.]
+    conv = make_layer('erwin_conv').model
+    want = ErwinConv(6, 6, heads=2, depth=1, mlp_ratio=2)
+    assert ([p.shape for p in conv.parameters()] ==
+            [p.shape for p in want.parameters()])
+    config = LayerConfig(dim_in=6, dim_out=6, act='elu')
+    layer = register.layer_dict['erwin_gps_conv'](config)
+    assert any(isinstance(each, torch.nn.ELU) for each in layer.modules())
+    # The encoder is the first to ask for a tree, so its options count.
+    cfg.share.dim_in, batch = 6, make_batch()
+    register.node_encoder_dict['BallTree'](4)(batch)
+    tree = find_tree(batch.batch)
+    assert tree.ball_size == 8
+    want = build(batch, rotations=[0., 20.])
+    assert torch.equal(tree.partition(1).index, want.partition(1).index)
 
 
 def test_tree_of_another_attribute():

@@ -1,4 +1,3 @@
-import hashlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +6,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data, InMemoryDataset
 
-from torch_geometric_erwin.datasets.fingerprint import tell
+from torch_geometric_erwin.datasets.fingerprint import fingerprint, tell
 
 SPLITS = ('train', 'val', 'test')
 
@@ -18,7 +17,9 @@ class DrawnDataset(InMemoryDataset):
     nothing.
 
     Derived classes set what :meth:`facts` returns and then call this
-    constructor.
+    constructor. Graphs made with other arguments, or by another class, have
+    another folder, and what cannot be told from others has none: see
+    :func:`~torch_geometric_erwin.datasets.fingerprint.fingerprint`.
 
     Args:
         root (str): Where to keep the graphs.
@@ -29,6 +30,10 @@ class DrawnDataset(InMemoryDataset):
         pre_transform (callable, optional): Applied before graphs are kept.
         pre_filter (callable, optional): Whether to keep a graph.
         force_reload (bool, optional): Whether to make kept graphs again.
+
+    Raises:
+        ValueError: If there is no such split, or :obj:`pre_transform` or
+            :obj:`pre_filter` cannot be told from others of its kind.
     """
     def __init__(
         self,
@@ -45,6 +50,9 @@ class DrawnDataset(InMemoryDataset):
         self.split = split
         self.num_graphs = num_graphs
         self.seed = seed
+        # Once, and before they run: transforms may change as they do.
+        self.key = fingerprint(type(self), self.facts(), seed, tell(
+            'pre_transform', pre_transform), tell('pre_filter', pre_filter))
         super().__init__(root, transform, pre_transform, pre_filter,
                          force_reload=force_reload)
         self.load(self.processed_paths[0])
@@ -69,11 +77,7 @@ class DrawnDataset(InMemoryDataset):
 
     @property
     def processed_dir(self) -> str:
-        r"""Graphs made with other arguments have another place."""
-        facts = (*self.facts(), self.seed, tell(self.pre_transform),
-                 tell(self.pre_filter))
-        digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
-        return os.path.join(self.root, 'processed', digest)
+        return os.path.join(self.root, 'processed', self.key)
 
     @property
     def processed_file_names(self) -> str:

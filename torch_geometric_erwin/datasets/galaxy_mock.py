@@ -1,5 +1,4 @@
 import gzip
-import hashlib
 import io
 import os
 import os.path as osp
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data, InMemoryDataset
 
-from torch_geometric_erwin.datasets.fingerprint import tell
+from torch_geometric_erwin.datasets.fingerprint import fingerprint, tell
 
 FILE, PACKAGE = 'gals_Mr19.ff', 'corrfunc-2.5.3.tar.gz'
 COMMAND = 'pip download --no-deps --no-binary Corrfunc Corrfunc==2.5.3'
@@ -65,8 +64,9 @@ class GalaxyMock(InMemoryDataset):
 
     Raises:
         FileNotFoundError: If there is no such file; says how to get it.
-        ValueError: If the file is damaged or of another format, or a
-            position is not in the box.
+        ValueError: If the file is damaged or of another format, a position
+            is not in the box, or :obj:`pre_transform` or :obj:`pre_filter`
+            cannot be told from others of its kind.
     """
     def __init__(
         self,
@@ -78,6 +78,11 @@ class GalaxyMock(InMemoryDataset):
         force_reload: bool = False,
     ) -> None:
         self.file = find_file(osp.join(osp.expanduser(root), 'raw'), path)
+        status = os.stat(self.file)
+        self.key = fingerprint(
+            type(self), self.file, status.st_size, status.st_mtime_ns,
+            tell('pre_transform', pre_transform),
+            tell('pre_filter', pre_filter))
         super().__init__(root, transform, pre_transform, pre_filter,
                          force_reload=force_reload)
         self.load(self.processed_paths[0])
@@ -89,11 +94,7 @@ class GalaxyMock(InMemoryDataset):
     @property
     def processed_dir(self) -> str:
         r"""Another file or other arguments have another place."""
-        status = os.stat(self.file)
-        facts = (self.file, status.st_size, status.st_mtime_ns,
-                 tell(self.pre_transform), tell(self.pre_filter))
-        digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
-        return osp.join(self.root, 'processed', digest)
+        return osp.join(self.root, 'processed', self.key)
 
     @property
     def processed_file_names(self) -> str:

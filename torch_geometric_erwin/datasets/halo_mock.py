@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import astuple
 
 import torch
 from torch import Tensor
@@ -69,7 +68,9 @@ class HaloMock(DrawnDataset):
             (default: :obj:`False`)
 
     Raises:
-        ValueError: If an argument makes no universe.
+        ValueError: If an argument makes no universe, or
+            :obj:`pre_transform` or :obj:`pre_filter` cannot be told from
+            others of its kind.
     """
     def __init__(
         self,
@@ -103,7 +104,7 @@ class HaloMock(DrawnDataset):
 
     def facts(self) -> tuple:
         return (self.num_halos, self.box_size, self.grid_size, self.bias,
-                self.smoothing, self.redshift, *astuple(self.cosmology))
+                self.smoothing, self.redshift, self.cosmology)
 
     def make(self, i: int) -> Data:
         r"""Makes the :obj:`i`-th cloud of the split."""

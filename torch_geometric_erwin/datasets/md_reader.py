@@ -116,18 +116,38 @@ def has_time(step: Any) -> bool:
 
 
 def read_box(dimensions: np.ndarray) -> Tensor:
+    r"""Returns the lattice of a frame, shape :math:`(1, 3, 3)`: its rows are
+    the vectors that span the cell.
+    """
     edges, angles = dimensions[:3], dimensions[3:]
     if not (np.isfinite(edges).all() and (edges > 0).all()):
         raise ValueError(f"Expected the box of 'trajectory' to have "
                          f"positive, finite edges (got {edges.tolist()} "
                          f"Angstrom). Use 'periodic=False' to leave it out")
-    if not np.allclose(angles, 90., rtol=0., atol=1e-3):
-        raise ValueError(f"Expected the box of 'trajectory' to have right "
-                         f"angles (got a triclinic one with edges "
-                         f"{edges.tolist()} Angstrom and angles "
+    if is_right(angles):
+        return to_tensor(np.diag(edges)[None], 0.1)
+    mda = import_optional('MDAnalysis.lib.mdamath')
+    vectors = mda.triclinic_vectors(dimensions, dtype=np.float64)
+    if not vectors.any():  # what MDAnalysis makes of impossible angles
+        raise ValueError(f"Expected the box of 'trajectory' to have a volume "
+                         f"(got edges {edges.tolist()} Angstrom and angles "
                          f"{angles.tolist()} degrees). Use 'periodic=False' "
                          f"to leave it out")
-    return to_tensor(edges[None], 0.1)
+    return to_tensor(vectors[None], 0.1)
+
+
+def is_right(angles: np.ndarray) -> bool:
+    return bool(np.allclose(angles, 90., rtol=0., atol=1e-3))
+
+
+def shorten_boxes(data_list: list[Data]) -> None:
+    r"""Replaces lattices by their edges, shape :math:`(1, 3)`, where those of
+    all frames have right angles: frames have to be alike to form batches.
+    """
+    if all('box' in data and data.box[0].count_nonzero() == 3
+           for data in data_list):
+        for data in data_list:
+            data.box = data.box.diagonal(dim1=1, dim2=2).contiguous()
 
 
 def to_tensor(values: Any, scale: float = 1.) -> Tensor:

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import os
 import os.path as osp
@@ -9,7 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from torch_geometric_erwin.datasets.fingerprint import tell
+from torch_geometric_erwin.datasets.fingerprint import fingerprint, tell
 from torch_geometric_erwin.datasets.md_reader import (
     find_frames,
     import_optional,
@@ -18,6 +17,7 @@ from torch_geometric_erwin.datasets.md_reader import (
     read_atoms,
     read_frame,
     select_atoms,
+    shorten_boxes,
 )
 
 # The names of the files in `MDAnalysisTests.datafiles`.
@@ -37,8 +37,11 @@ class MDTrajectory(InMemoryDataset):
 
     - :obj:`pos` :math:`(N, 3)`, as stored in the file: wrapped into the cell
       or not. Ball trees wrap by themselves when they are given the box.
-    - :obj:`box` :math:`(1, 3)`, the edges of the periodic cell, which may
-      differ from frame to frame.
+    - :obj:`box`, the periodic cell, which may differ from frame to frame:
+      its edges, :math:`(1, 3)`, where all cells of the chosen frames have
+      right angles, else the lattice, :math:`(1, 3, 3)`, whose rows are the
+      vectors that span the cell. The first is along the x axis, and the
+      second in the plane of x and y.
     - :obj:`atom_type` :math:`(N)`, indices into :obj:`dataset.atom_types`,
       the sorted names of the elements of the chosen atoms. An atom without
       an element, such as the virtual site of four-site water, goes by the
@@ -60,11 +63,12 @@ class MDTrajectory(InMemoryDataset):
       cubic cell, 3 frames with velocities and forces.
     - :obj:`"adk"`: adenylate kinase in four-site water, 47,681 atoms, 10
       frames with velocities and without forces. Its cell is a rhombic
-      dodecahedron, so it needs :obj:`periodic=False`.
+      dodecahedron, so :obj:`box` holds lattices.
 
     The processed frames are kept in a folder of their own for each choice of
-    files and of the options that change them. Functions that no
-    module defines, such as lambdas, are told apart by their printed form only.
+    files and of the options that change them: :obj:`pre_transform` and
+    :obj:`pre_filter` are told apart by what they consist of, down to the byte
+    code of functions and the contents of closures.
 
     Args:
         root (str): The folder to keep the processed frames in.
@@ -101,7 +105,9 @@ class MDTrajectory(InMemoryDataset):
         FileNotFoundError: If a file does not exist.
         ValueError: If the files cannot be read or disagree about the number
             of atoms, the frames or atoms chosen do not exist, something
-            required is missing, or the cell is triclinic or has no volume.
+            required is missing, the cell has no volume, or
+            :obj:`pre_transform` or :obj:`pre_filter` cannot be told from
+            others of its kind.
     """
     def __init__(
         self,
@@ -123,9 +129,10 @@ class MDTrajectory(InMemoryDataset):
         self.select = select
         self.periodic = periodic
         self.require = check_require(require)
-        self.key = '-'.join([name or osp.basename(self.files[1]), digest([
-            [fingerprint(path) for path in self.files], self.frames, select,
-            periodic, tell(pre_transform), tell(pre_filter)])])
+        self.key = '-'.join([name or osp.basename(self.files[1]), fingerprint(
+            type(self), [identify(path) for path in self.files], self.frames,
+            select, periodic, tell('pre_transform', pre_transform),
+            tell('pre_filter', pre_filter))])
         super().__init__(root, transform, pre_transform, pre_filter,
                          force_reload=force_reload)
         with open(self.processed_paths[0]) as file:
@@ -150,6 +157,7 @@ class MDTrajectory(InMemoryDataset):
         shared, atom_types = read_atoms(atoms)
         data_list = [self.read(atoms, frame, shared) for frame in frames]
         attributes = keep_common_attributes(data_list)
+        shorten_boxes(data_list)
         self.save(self.prepare(data_list), self.processed_paths[1])
         with open(self.processed_paths[0], 'w') as file:
             json.dump({'atom_types': atom_types,
@@ -223,11 +231,7 @@ def check_require(require: Sequence[str]) -> tuple[str, ...]:
     return tuple(require)
 
 
-def digest(values: Any) -> str:
-    return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
-
-
-def fingerprint(path: str) -> tuple[str, int, int]:
+def identify(path: str) -> tuple[str, int, int]:
     status = os.stat(path)
     return path, status.st_size, status.st_mtime_ns
 

@@ -43,7 +43,9 @@ class RingTransfer(DrawnDataset):
             (default: :obj:`False`)
 
     Raises:
-        ValueError: If an argument makes no such rings.
+        ValueError: If an argument makes no such rings, or
+            :obj:`pre_transform` or :obj:`pre_filter` cannot be told from
+            others of its kind.
     """
     def __init__(
         self,

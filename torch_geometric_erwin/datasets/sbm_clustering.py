@@ -50,7 +50,9 @@ class SBMClustering(DrawnDataset):
             (default: :obj:`False`)
 
     Raises:
-        ValueError: If an argument makes no such graphs.
+        ValueError: If an argument makes no such graphs, or
+            :obj:`pre_transform` or :obj:`pre_filter` cannot be told from
+            others of its kind.
     """
     names = ('CLUSTER', 'PATTERN')
 

@@ -42,7 +42,9 @@ class TreeNeighborsMatch(DrawnDataset):
             (default: :obj:`False`)
 
     Raises:
-        ValueError: If an argument makes no such trees.
+        ValueError: If an argument makes no such trees, or
+            :obj:`pre_transform` or :obj:`pre_filter` cannot be told from
+            others of its kind.
     """
     def __init__(
         self,
