@@ -213,7 +213,8 @@ def check_other_ops(context: Context) -> str:
     tests = 'test_schema', 'test_faketensor'
     torch.library.opcheck(
         OPS.build_tree.default,
-        (pos, ptr, None, None, [16, 16], [2], [0., 45.], False, 'auto'),
+        (pos, ptr, None, None, [16, 16], [2], [0., 45.], [], False,
+         'auto'),
         test_utils=tests)
     torch.library.opcheck(OPS.knn_graph.default,
                           (pos, batch, 4, False, 2, None), test_utils=tests)
