@@ -6,11 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch_geometric.data import Batch, Data
 
 from tests.tree.test_permutation import same_levels
-from torch_geometric_erwin import BallTree
+from torch_geometric_erwin import BallTree, knn_graph
 from torch_geometric_erwin.ops.build_tree import build_tree
 from torch_geometric_erwin.ops.periodic import make_cell, nearest_image, wrap
+from torch_geometric_erwin.transforms import AddBallTree
 
 OPTIONS = {'ball_size': [8, 8], 'strides': [2]}
 
@@ -198,6 +200,35 @@ def test_edge_vectors():
     torch.testing.assert_close(tree.edge_vectors(edge_index), nearest)
     with pytest.raises(ValueError, match="'edge_shift' to be zero"):
         BallTree.build(pos).edge_vectors(edge_index, shift)
+
+
+@settings(max_examples=30)
+@cases
+def test_edges_of_a_tree(seed, dim, sizes):
+    r"""Neighbors and their shifts are those of the positions as given."""
+    pos, batch, ptr = random_cloud(seed, sizes, dim)
+    box = random_box(seed, len(sizes), dim)
+    tree = BallTree.build(pos, ptr=ptr, box=box, ball_size=8)
+    found, shift = tree.knn_graph(3, return_shift=True)
+    wanted, exact = knn_graph(pos, 3, batch, box=box, return_shift=True,
+                              batch_size=len(sizes))
+    assert torch.equal(found, wanted) and torch.equal(shift, exact)
+    assert not shift[(box == 0).all(2)[batch[found[1]]]].any()
+    source, target = found
+    vector = pos[source] - pos[target] + (
+        shift.double().unsqueeze(1) @ box[batch[target]]).squeeze(1)
+    torch.testing.assert_close(tree.edge_vectors(found, shift), vector,
+                               rtol=0, atol=1e-9)
+
+
+def test_two_clouds_in_two_dimensions_stay_silent():
+    r"""What was checked once is not taken for something else again."""
+    pos, box = torch.rand(40, 2), torch.tensor([[1., 3.], [3., 1.]])
+    items = [AddBallTree(8, box='box')(Data(pos=p, box=b[None]))
+             for p, b in zip(pos.split(20), box, strict=True)]
+    tree = BallTree.from_data(Batch.from_data_list(items))
+    assert torch.equal(tree.box, box)
+    tree.knn_graph(4)
 
 
 def test_rows_for_clouds_and_vectors():

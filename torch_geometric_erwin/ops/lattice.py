@@ -44,7 +44,8 @@ def reduce(lattice: np.ndarray) -> np.ndarray:
                      (own @ whole)[each, best])
         if np.array_equal(whole, before):
             break
-    return whole.astype(np.int64)
+    zero = np.abs(lattice).sum(2)[:, None] == 0  # takes no part in others
+    return np.where(zero, np.eye(dim), whole).astype(np.int64)
 
 
 def _replace(whole: np.ndarray, i: int, lattice: np.ndarray,

@@ -46,6 +46,7 @@ def reduce_lattice(box: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     short = whole @ vectors
     check_volume(vectors, short)
     dual = np.linalg.pinv(short).swapaxes(1, 2)
+    dual[~short.any(axis=2)] = 0  # and not nearly so
     eps = 1e-12 if box.dtype == torch.float64 else 1e-6
     images = lattice.closer_images(short, eps)
     # The translations are whole combinations of the short vectors.

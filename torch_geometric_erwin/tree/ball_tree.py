@@ -106,8 +106,7 @@ class BallTree:
         box: The periodic cell of each cloud: its edges, shape :math:`(B,
             D)`, or its vectors as rows, shape :math:`(B, D, D)`, with zeros
             for directions that are not periodic.
-        cell: What computations need of it, made of :obj:`box` by
-            :func:`torch_geometric_erwin.ops.periodic.make_cell`.
+        cell: What computations need of it, made of :obj:`box`.
         image: How many short vectors of the cell the caller's positions were
             moved by, shape :math:`(N, D)`.
         virtual: :obj:`"masked"` if virtual slots are invisible;

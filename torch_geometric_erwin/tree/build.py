@@ -95,7 +95,11 @@ def periodic(
             raise ValueError(f"Expected 'pbc' to be given along with 'box' "
                              f"(got {pbc!r} without one)")
         return tree
-    box = check_box(box, tree.pos, ptr.numel() - 1, pbc)
+    return in_box(tree, check_box(box, tree.pos, ptr.numel() - 1, pbc))
+
+
+def in_box(tree: BallTree, box: Tensor) -> BallTree:
+    r"""Returns the tree in what :func:`check_box` returned."""
     return place(replace(tree, box=box, cell=make_cell(box)), tree.pos)
 
 

@@ -38,7 +38,7 @@ from torch_geometric_erwin.ops.build_tree.orientation import (
     in_range,
 )
 from torch_geometric_erwin.tree.ball_tree import BallTree, Level
-from torch_geometric_erwin.tree.build import periodic
+from torch_geometric_erwin.tree.build import in_box
 from torch_geometric_erwin.tree.offsets import with_places
 
 SIZES = 'ball_tree_sizes'
@@ -241,7 +241,8 @@ def read_tree(data: Any) -> BallTree:
     rotations, completion = _how_it_was_built(data)
     tree = BallTree(pos, batch, tuple(levels), rotations=rotations,
                     completion=completion)
-    return periodic(tree, ptrs[:, 0], data.get(BOX))
+    box = data.get(BOX)
+    return tree if box is None else in_box(tree, box)
 
 
 def _how_it_was_built(
