@@ -16,6 +16,7 @@ from torch_geometric_erwin.nn.checks import (
     check_partition,
     check_positive,
 )
+from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.nn.untouched import has_global_hooks, is_untouched
 from torch_geometric_erwin.ops.ball_attention import (
     BIASES,
@@ -39,7 +40,7 @@ class Share(NamedTuple):
         return self.end - self.first
 
 
-class BallAttention(MessagePassing):
+class BallAttention(NotScriptable, MessagePassing):
     r"""Multi-head attention among the points of each ball, from the
     `"Erwin: A Tree-based Hierarchical Transformer for Large-scale Physical
     Systems" <https://arxiv.org/abs/2502.17019>`_ paper (equations 8 to 10):

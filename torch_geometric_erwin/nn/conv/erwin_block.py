@@ -6,12 +6,13 @@ from torch_geometric_erwin.nn.attention import BallAttention
 from torch_geometric_erwin.nn.attention.ball_attention import balls_of
 from torch_geometric_erwin.nn.checks import check_input, check_partition
 from torch_geometric_erwin.nn.conv.swiglu import SwiGLU
+from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.nn.untouched import has_global_hooks, is_untouched
 from torch_geometric_erwin.ops.erwin_block import BlockWeights, erwin_block
 from torch_geometric_erwin.tree import BallTree
 
 
-class ErwinBlock(torch.nn.Module):
+class ErwinBlock(NotScriptable, torch.nn.Module):
     r"""The block of the `"Erwin: A Tree-based Hierarchical Transformer for
     Large-scale Physical Systems" <https://arxiv.org/abs/2502.17019>`_ paper:
 

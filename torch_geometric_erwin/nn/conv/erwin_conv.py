@@ -9,10 +9,11 @@ from torch_geometric_erwin.nn.checks import (
     check_positive,
 )
 from torch_geometric_erwin.nn.conv.erwin_block import ErwinBlock
+from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.tree import BallTree
 
 
-class ErwinConv(torch.nn.Module):
+class ErwinConv(NotScriptable, torch.nn.Module):
     r"""Transformer blocks on a ball tree, from the `"Erwin: A Tree-based
     Hierarchical Transformer for Large-scale Physical Systems"
     <https://arxiv.org/abs/2502.17019>`_ paper: in each, the points of a ball

@@ -12,10 +12,11 @@ from torch_geometric.typing import Adj
 from torch_geometric_erwin.nn.attention import BallAttention
 from torch_geometric_erwin.nn.checks import check_dropout, check_input
 from torch_geometric_erwin.nn.norm import CloudNorm
+from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.tree import BallTree
 
 
-class ErwinGPSConv(torch.nn.Module):
+class ErwinGPSConv(NotScriptable, torch.nn.Module):
     r"""The general, powerful, scalable (GPS) graph transformer layer from the
     `"Recipe for a General, Powerful, Scalable Graph Transformer"
     <https://arxiv.org/abs/2205.12454>`_ paper, with attention within balls

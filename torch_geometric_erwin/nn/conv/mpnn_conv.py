@@ -12,11 +12,12 @@ from torch_geometric_erwin.nn.checks import (
     check_positive,
 )
 from torch_geometric_erwin.nn.conv.bessel_basis import BesselBasis
+from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.ops.distance import length
 from torch_geometric_erwin.tree import BallTree
 
 
-class MPNNConv(MessagePassing):
+class MPNNConv(NotScriptable, MessagePassing):
     r"""One step of the message passing that embeds points in the `"Erwin: A
     Tree-based Hierarchical Transformer for Large-scale Physical Systems"
     <https://arxiv.org/abs/2502.17019>`_ paper (equation 14), after `"Neural

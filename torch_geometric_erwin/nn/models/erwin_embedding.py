@@ -6,6 +6,7 @@ from torch.utils.checkpoint import checkpoint
 from torch_geometric.nn import Linear
 
 from torch_geometric_erwin.nn.conv import MPNNConv
+from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.tree import BallTree
 
 
@@ -20,7 +21,7 @@ class EmbeddingLinear(Linear):
                 torch.nn.init.zeros_(self.bias)
 
 
-class ErwinEmbedding(torch.nn.Module):
+class ErwinEmbedding(NotScriptable, torch.nn.Module):
     r"""A linear layer and steps of message passing among near points
     (equation 14), which tell points apart before they attend to each other.
 

@@ -16,11 +16,12 @@ from torch_geometric_erwin.nn.conv import ErwinConv
 from torch_geometric_erwin.nn.models.erwin_embedding import ErwinEmbedding
 from torch_geometric_erwin.nn.models.official_tree import order_pairs
 from torch_geometric_erwin.nn.pool import BallPooling, BallUnpooling
+from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.tree import BallTree
 from torch_geometric_erwin.tree.checks import check_levels, check_rotations
 
 
-class ErwinTransformer(torch.nn.Module):
+class ErwinTransformer(NotScriptable, torch.nn.Module):
     r"""The model of the `"Erwin: A Tree-based Hierarchical Transformer for
     Large-scale Physical Systems" <https://arxiv.org/abs/2502.17019>`_ paper.
 

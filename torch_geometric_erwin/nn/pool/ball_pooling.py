@@ -12,10 +12,11 @@ from torch_geometric_erwin.nn.checks import (
     check_stride,
 )
 from torch_geometric_erwin.nn.norm import CloudNorm
+from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.tree import BallTree
 
 
-class BallPooling(torch.nn.Module):
+class BallPooling(NotScriptable, torch.nn.Module):
     r"""Coarsens a point cloud along its ball tree, from the `"Erwin: A
     Tree-based Hierarchical Transformer for Large-scale Physical Systems"
     <https://arxiv.org/abs/2502.17019>`_ paper (equation 12):

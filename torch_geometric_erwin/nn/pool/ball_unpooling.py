@@ -10,10 +10,11 @@ from torch_geometric_erwin.nn.checks import (
     check_stride,
 )
 from torch_geometric_erwin.nn.norm import CloudNorm
+from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.tree import BallTree
 
 
-class BallUnpooling(torch.nn.Module):
+class BallUnpooling(NotScriptable, torch.nn.Module):
     r"""Brings features of a coarsened point cloud back to its points, from
     the `"Erwin: A Tree-based Hierarchical Transformer for Large-scale
     Physical Systems" <https://arxiv.org/abs/2502.17019>`_ paper (equation
