@@ -46,9 +46,9 @@ import numpy, torch
 
 torch.set_num_threads(3)
 NUM = 20_000  # so few that PyTorch needs one thread for what is around
-rng = numpy.random.default_rng(0)
 
 def draw(*shape):  # not by PyTorch, which would wait for threads itself
+    rng = numpy.random.default_rng(0)  # has a lock, which a fork may take over
     return torch.from_numpy(rng.random(shape, "f4"))
 
 def call(num):

@@ -52,5 +52,5 @@ def test_repr():
 
 
 def test_missing_pbc():
-    with pytest.raises(ValueError, match="an attribute 'periodic' that says"):
+    with pytest.raises(ValueError, match="an attribute 'periodic' that holds"):
         AddBallGraph(k=3, box='cell', pbc='periodic')(crystal(4))
