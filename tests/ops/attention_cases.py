@@ -30,8 +30,8 @@ def case(
     device: str = 'cpu',
 ) -> Case:
     r"""Views of one tensor of queries, keys and values, points on a grid,
-    some on others, and any of the slots; the first ball of several has none
-    if not all are :obj:`filled`.
+    some on others if there is no lattice, and any of the slots; the first ball
+    of several has none if not all are :obj:`filled`.
     """
     slots = ball_size * num_balls
     mask = torch.rand(slots) < filled
@@ -46,14 +46,15 @@ def case(
     inverse[points] = mask.nonzero().flatten()
     qkv = torch.randn(n, 3, heads, width).to(device, dtype).requires_grad_()
     pos = torch.randint(-2000, 2000, (n, dim)) / 1024
-    pos = pos[torch.randint(n, (n, ))]
     slope = torch.randn(heads).to(device).requires_grad_()
     cell = None
-    if box == 'lattice':  # some smaller than the balls; no ties to break
-        pos = pos + torch.rand(n, dim) / 512
+    if box == 'lattice':  # some smaller than the balls
+        pos = pos + torch.rand(n, dim) / 512  # no ties to break
         lattice = random_box(n, num_balls, dim).to(pos_dtype)
         cell = make_cell(lattice / 4).to(device)
-    elif box is not None:
+    else:
+        pos = pos[torch.randint(n, (n, ))]
+    if isinstance(box, float):
         cell = torch.full((num_balls, dim), box, dtype=pos_dtype,
                           device=device)
     balls = Balls(ball_size, index.to(device), inverse.to(device),

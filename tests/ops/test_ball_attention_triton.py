@@ -5,6 +5,7 @@ there is one, and otherwise in Triton's interpreter.
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from torch_geometric_erwin.ops import native
 from torch_geometric_erwin.ops.ball_attention import (
     Balls,
     ball_attention,
+    chunked,
     cpu,
     reference,
+    register,
     triton,
 )
 from torch_geometric_erwin.ops.ball_attention.triton import Tiles
@@ -43,6 +46,7 @@ def _served():
         if not GPU:
             patch.setattr(cpu, 'serves', lambda *args: False)
             patch.setattr(triton, 'serves', lambda *args: True)
+            patch.setattr(register, '_kernels', lambda *args: triton)
         yield
 
 
@@ -291,16 +295,62 @@ def test_compiles_without_a_gpu(tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     shared = [int(line.split()[1]) for line in run.stdout.splitlines()
               if line.startswith(('forward', 'backward'))]
-    assert len(shared) == 24 and max(shared) < 99 * 1024
+    assert len(shared) == 27 and max(shared) < 99 * 1024
 
 
 @pytest.mark.parametrize('broken', ['forward', 'backward'])
-def test_trial(broken, monkeypatch):
+@pytest.mark.parametrize('dtype,width,pos_dtype,dim,box_dim,small,bias', [
+    (torch.float32, 32, torch.float32, 3, 0, False, 'distance'),
+    (torch.float16, 20, torch.float64, 2, 2, True, 'squared'),
+    (torch.float16, 8, torch.float32, 3, 3, False, 'distance'),
+    (torch.float32, 72, torch.float32, 3, 0, True, ''),
+])
+def test_trial(dtype, width, pos_dtype, dim, box_dim, small, bias, broken,
+               monkeypatch):
     r"""Kernels that fail it are not used."""
-    assert native.works('attention', lambda: triton.trial(DEVICE))
+    case = DEVICE, dtype, width, pos_dtype, dim, box_dim, small, bias
+    assert triton.trial(*case)
     launch = triton._launch
     monkeypatch.setattr(
         triton, '_launch', lambda name, tiles, args: launch(name, tiles, {
-            **args, 'scale': args['scale'] * (1.01 if name == broken else 1)}))
-    with pytest.warns(UserWarning, match='kernels for attention do not work'):
-        assert not native.works('attention', lambda: triton.trial(DEVICE))
+            **args, 'scale': args['scale'] * (1.2 if name == broken else 1)}))
+    assert not triton.trial(*case)
+
+
+@pytest.mark.parametrize('error,remembered', [
+    (ValueError('no'), True), (OSError('disk full'), False), (None, True)])
+def test_works_remembers_what_lasts(error, remembered, monkeypatch):
+    monkeypatch.setattr(native, '_tried', {})
+    tries = []
+
+    def trial():
+        tries.append(0)
+        if error is not None:
+            raise error
+        return False
+
+    for i in range(2):
+        with (nullcontext() if i and remembered else pytest.warns(
+                UserWarning, match='kernels for rest do not work here')):
+            assert not native.works('rest', trial, 'case')
+    assert len(tries) == (1 if remembered else 2)
+    assert native.works('rest', lambda: True, 'other case')
+
+
+@pytest.mark.parametrize('error', [
+    torch.OutOfMemoryError('large'), RuntimeError('CUDA: out of memory')])
+def test_trials_without_memory_end(error, monkeypatch):
+    r"""Nor is that the kernels' fault."""
+    monkeypatch.setattr(native, '_tried', {})
+    with pytest.raises(type(error), match=str(error)):
+        native.works('rest', lambda: (_ for _ in ()).throw(error))
+    assert native.works('rest', lambda: True)
+
+
+@pytest.mark.parametrize('box', [None, 2., 'lattice'])
+@pytest.mark.parametrize('bias', BIASES)
+def test_stand_in(box, bias, monkeypatch):
+    r"""What computes where kernels fail their trial."""
+    monkeypatch.setattr(register, '_kernels', lambda *args: chunked)
+    rows, pos, slope, balls = case(8, 2, 4, 3, bias, filled=0.8, box=box)
+    compare((rows, pos, slope, balls), bias)

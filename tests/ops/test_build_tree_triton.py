@@ -184,15 +184,16 @@ def test_switched_off(monkeypatch):
     assert not native._has_triton.__wrapped__()
 
 
-def test_trial(monkeypatch):
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_trial(dtype, monkeypatch):
     r"""Kernels that fail it are not used."""
-    assert native.works('trees', lambda: triton.trial(DEVICE))
+    case = DEVICE, dtype, 3
+    assert all(triton.trial(DEVICE, dtype, dim) for dim in (1, 2, 3))
     launch = triton._launch
     monkeypatch.setattr(
         triton, '_launch', lambda name, *args: None
         if name == 'finish' else launch(name, *args))
-    with pytest.warns(UserWarning, match='kernels for trees do not work'):
-        assert not native.works('trees', lambda: triton.trial(DEVICE))
+    assert not triton.trial(*case)
 
 
 @pytest.mark.skipif(not GPU, reason='no GPU')

@@ -78,19 +78,39 @@ def _has_triton() -> bool:
         for i in range(torch.cuda.device_count()))
 
 
-def works(what: str, trial: Callable[[], bool]) -> bool:
-    r"""Whether Triton kernels pass a trial; a warning says so if not."""
+_tried: dict[tuple[object, ...], bool] = {}
+
+
+def works(what: str, trial: Callable[[], bool], *case: object) -> bool:
+    r"""Whether Triton kernels pass a trial in such a :obj:`case`; a warning
+    says so if not. Remembers the answer, unless the machine was at fault: a
+    file that could not be written may be the next time. That memory ran out,
+    or that the GPU is lost, is not for other operations to mend.
+    """
+    case = what, *case
+    if case in _tried:
+        return _tried[case]
+    lasting = True
     try:
-        if trial():
-            return True
-        why = 'their results are wrong'
+        passed, why = trial(), 'their results are wrong'
     except Exception as error:
-        why = f'{type(error).__name__}: {error}'
-    warnings.warn(
-        f"The Triton kernels for {what} do not work here, so PyTorch's "
-        f"operations do their work, with the same results but more slowly "
-        f"({why})", stacklevel=2)
-    return False
+        if _is_of_the_gpu(error):
+            raise
+        lasting = not isinstance(error, OSError)
+        passed, why = False, f'{type(error).__name__}: {error}'
+    if lasting:
+        _tried[case] = passed
+    if not passed:
+        warnings.warn(
+            f"The Triton kernels for {what} do not work here, so PyTorch's "
+            f"operations do their work, with the same results but more "
+            f"slowly ({why})", stacklevel=2)
+    return passed
+
+
+def _is_of_the_gpu(error: Exception) -> bool:
+    kinds = torch.OutOfMemoryError, getattr(torch, 'AcceleratorError', ())
+    return isinstance(error, kinds) or 'out of memory' in str(error)
 
 
 def pointer(tensor: Tensor | None) -> int | None:

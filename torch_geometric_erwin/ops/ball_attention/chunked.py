@@ -30,6 +30,42 @@ def ball_attention(
     return _Attention.apply(query, key, value, pos, slope, balls, bias)
 
 
+def forward(rows: Sequence[Tensor], pos: Tensor, slope: Tensor | None,
+            index: Tensor, mask: Tensor | None, box: Tensor | None,
+            ball_size: int, bias: str) -> tuple[Tensor, Tensor]:
+    r"""Takes the place of kernels; :meth:`backward` needs no logarithms."""
+    query, key, value = rows
+    balls = _balls(query, index, mask, box, ball_size)
+    out = _Attention.forward(query, key, value, pos, slope, balls,
+                             bias or None)
+    return out, query.new_zeros(query.shape[:2], dtype=torch.float32)
+
+
+def backward(rows: Sequence[Tensor], pos: Tensor, slope: Tensor | None,
+             index: Tensor, mask: Tensor | None, box: Tensor | None,
+             lse: Tensor, ball_size: int, bias: str,
+             needs: Sequence[bool]) -> list[Tensor]:
+    r"""Takes the place of kernels."""
+    *tensors, _, grad = rows
+    balls = _balls(grad, index, mask, box, ball_size)
+    parts = [some for _, some in _chunks(balls, grad.size(1))]
+    found = gradients([*tensors, pos, slope], balls, parts, bias or None,
+                      grad, needs[3])
+    return [grad.new_empty(0) if x is None or not need else x
+            for x, need in zip(found, needs, strict=True)]
+
+
+def _balls(like: Tensor, index: Tensor, mask: Tensor | None,
+           box: Tensor | None, ball_size: int) -> Balls:
+    slots = torch.arange(index.numel(), device=index.device)
+    if mask is not None:
+        index_of, slots = index[mask], slots[mask]
+    else:
+        index_of = index
+    inverse = index.new_empty(len(like)).scatter_(0, index_of, slots)
+    return Balls(ball_size, index, inverse, mask, box)
+
+
 class _Attention(Function):
     r"""Computes scores twice instead of keeping them."""
     @staticmethod

@@ -42,9 +42,14 @@ def ball_attention(
     return _Attention.apply(*args)[0]
 
 
-def _kernels(query: Tensor, key: Tensor, value: Tensor) -> Any:
-    r"""Returns the module that serves such rows."""
-    return cpu if cpu.serves(query, key, value) else triton
+def _kernels(query: Tensor, pos: Tensor, box: Tensor | None, ball_size: int,
+             bias: str) -> Any:
+    r"""Returns the module that computes this."""
+    if query.device.type == 'cpu':
+        return cpu
+    if triton.do_work(query, pos, box, ball_size, bias):
+        return triton
+    return chunked
 
 
 def _operator(*args: Any) -> tuple[Tensor, Tensor]:
@@ -56,7 +61,7 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, pos: Tensor,
              slope: Tensor | None, index: Tensor, inverse: Tensor,
              mask: Tensor | None, box: Tensor | None, ball_size: int,
              bias: str) -> tuple[Tensor, Tensor]:
-    return _kernels(query, key, value).forward(
+    return _kernels(query, pos, box, ball_size, bias).forward(
         [query, key, value], pos, slope, index, mask, box, ball_size, bias)
 
 
@@ -73,7 +78,7 @@ def _backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor,
               mask: Tensor | None, box: Tensor | None, out: Tensor,
               lse: Tensor, ball_size: int, bias: str,
               needs: list[bool]) -> tuple[Tensor, ...]:
-    return tuple(_kernels(query, key, value).backward(
+    return tuple(_kernels(query, pos, box, ball_size, bias).backward(
         [query, key, value, out, grad], pos, slope, index, mask, box, lse,
         ball_size, bias, needs))
 

@@ -1,6 +1,5 @@
 r"""Attention by Triton kernels (`triton_kernels`) on GPUs."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,9 +9,11 @@ from torch import Tensor
 from torch_geometric_erwin.ops.ball_attention import reference
 from torch_geometric_erwin.ops.ball_attention.balls import Balls
 from torch_geometric_erwin.ops.native import has_triton, works
+from torch_geometric_erwin.ops.periodic import make_cell
 
 STORAGES = torch.float32, torch.bfloat16, torch.float16
 WIDEST = 256  # heads
+LARGE_BALL = 32  # smaller ones share tiles
 PRECISION = 'ieee'  # of products in float32
 
 
@@ -26,59 +27,76 @@ class Tiles(NamedTuple):
     stages: int
 
 
-@torch.compiler.assume_constant_result
-def available() -> bool:
-    r"""Whether the kernels can be compiled, and then do what they should."""
-    return _available()
-
-
-@functools.cache
-def _available() -> bool:
-    return has_triton() and works('ball attention', lambda: trial('cuda'))
-
-
-def trial(device: str) -> bool:
-    r"""Whether sums and gradients are what they should be."""
-    num, slots = 100, 128
-    numbers = torch.arange(num * 216., device=device).mul(0.618034).frac()
-    qkv, pos = numbers.view(num, 216).split([3 * 64, 24], 1)
-    rows = list(qkv.view(num, 3, 2, 32).unbind(1))
-    pos, slope = pos[:, :3], torch.tensor([-2., 1.], device=device)
-    mask = torch.arange(slots, device=device) < num
-    index = mask.cumsum(0) - 1
-    balls = Balls(64, index, index[:num], mask)
-    out, lse = forward(rows, pos, slope, index, mask, None, 64, 'distance')
-    found = backward([*rows, out, rows[0]], pos, slope, index, mask, None, lse,
-                     64, 'distance', [True] * 5)
-    with torch.enable_grad():
-        variables = [x.detach().requires_grad_() for x in (*rows, pos, slope)]
-        q, k, v, p, s = variables
-        exact = reference.ball_attention(q, k, v, p, s, balls, 'distance')
-        expected = torch.autograd.grad(exact, variables, rows[0])
-    return all(torch.allclose(a, b, atol=1e-3, rtol=1e-3) for a, b in zip(
-        [out, *found], [exact.detach(), *expected], strict=True))
-
-
 def serves(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    r"""Whether the kernels take such rows."""
+    r"""Whether the kernels are for such rows."""
     return (query.device.type == 'cuda' and query.dtype in STORAGES
             and query.dtype == key.dtype == value.dtype
-            and query.size(-1) <= WIDEST and available())
+            and query.size(-1) <= WIDEST and has_triton())
 
 
-def forward_tiles(ball_size: int, width: int, dtype: torch.dtype) -> Tiles:
-    r"""Chooses tiles whose numbers fit in registers; balls smaller than these
-    share them.
+def do_work(query: Tensor, pos: Tensor, box: Tensor | None, ball_size: int,
+            bias: str) -> bool:
+    r"""Whether they can be compiled for this, and then do what they should."""
+    case = (query.device, query.dtype, query.size(2), pos.dtype, pos.size(1),
+            0 if box is None else box.dim(), ball_size < LARGE_BALL, bias)
+    return works('ball attention', lambda: trial(*case), *case)
+
+
+def trial(device: torch.device, dtype: torch.dtype, width: int,
+          pos_dtype: torch.dtype, dim: int, box_dim: int, small: bool,
+          bias: str) -> bool:
+    r"""Whether sums and gradients are what they should be."""
+    num, ball_size = 100, 16 if small else 64
+    count = -(-num // ball_size) + 1  # one without points
+    numbers = torch.arange(num * (8. * width + dim), device=device,
+                           dtype=torch.double).mul(0.618034).frac()
+    grad, qkv, pos = numbers.view(num, -1).split([2 * width, 6 * width, dim],
+                                                 1)
+    rows = list(qkv.to(dtype).view(num, 3, 2, width).unbind(1))
+    grad, pos = grad.to(dtype).view(num, 2, width), pos.to(pos_dtype)
+    slope = torch.tensor([-2., 1.], device=device) if bias else None
+    mask = torch.arange(count * ball_size, device=device) < num
+    index = mask.cumsum(0) - 1
+    box = _trial_box(count, dim, box_dim).to(pos) if box_dim else None
+    balls = Balls(ball_size, index, index[:num], mask, box)
+    out, lse = forward(rows, pos, slope, index, mask, box, ball_size, bias)
+    needs = [True] * 3 + [bool(bias)] * 2
+    found = backward([*rows, out, grad], pos, slope, index, mask, box, lse,
+                     ball_size, bias, needs)
+    with torch.enable_grad():
+        variables = [x.detach().double().requires_grad_() for x in
+                     (*rows, *([] if slope is None else [pos, slope]))]
+        q, k, v, p, s = [*variables, pos, None][:5]
+        exact = reference.ball_attention(q, k, v, p, s, balls, bias or None)
+        expected = torch.autograd.grad(exact, variables, grad.double())
+    error = 1e-3 if dtype == torch.float32 else 2e-2
+    return all(bool(((a - b).abs() <= error * (1 + b.abs().max())).all())
+               for a, b in zip([out, *found], [exact.detach(), *expected],
+                               strict=False))
+
+
+def _trial_box(count: int, dim: int, box_dim: int) -> Tensor:
+    edges = torch.linspace(0.7, 0.9, dim).expand(count, dim)
+    if box_dim == 2:
+        return edges
+    return make_cell(edges.diag_embed() + 0.4 * torch.ones(dim, dim).triu(1))
+
+
+def forward_tiles(ball_size: int, width: int, dtype: torch.dtype,
+                  lattice: bool = False) -> Tiles:
+    r"""Chooses tiles whose numbers fit in registers, also the offsets in a
+    :obj:`lattice`; balls smaller than these share them.
     """
     narrow, wide, widest = (64, 64), (64, 32), (32, 32)
     if dtype == torch.float32:
         narrow, wide, widest = (32, 32), (16, 16), (16, 16)
     size = narrow if width <= 64 else wide if width <= 128 else widest
-    return _fit(*size, ball_size, width)
+    return _fit(*(_smaller(*size, dtype) if lattice else size), ball_size,
+                width)
 
 
 def backward_tiles(ball_size: int, width: int, dtype: torch.dtype,
-                   moving: bool) -> Tiles:
+                   moving: bool, lattice: bool = False) -> Tiles:
     r"""Chooses tiles for gradients, also of positions if these are
     :obj:`moving`.
     """
@@ -88,11 +106,16 @@ def backward_tiles(ball_size: int, width: int, dtype: torch.dtype,
     elif moving:
         wide = 32, 32
     size = narrow if width <= 64 else wide if width <= 128 else widest
-    return _fit(*size, ball_size, width)
+    return _fit(*(_smaller(*size, dtype) if lattice else size), ball_size,
+                width)
+
+
+def _smaller(rows: int, columns: int, dtype: torch.dtype) -> tuple[int, int]:
+    return min(rows, 32), min(columns, 16 if dtype == torch.float32 else 32)
 
 
 def _fit(rows: int, columns: int, ball_size: int, width: int) -> Tiles:
-    if ball_size < 32:
+    if ball_size < LARGE_BALL:
         return Tiles(16, 16, 1 if width <= 32 else 2 if width <= 64 else 4, 2)
     return Tiles(min(rows, ball_size), min(columns, ball_size), 4, 2)
 
@@ -110,7 +133,8 @@ def forward(rows: Sequence[Tensor], pos: Tensor, slope: Tensor | None,
     lse = query.new_empty(query.shape[:2], dtype=torch.float32)
     if query.numel() == 0:
         return out, lse
-    tiles = tiles or forward_tiles(ball_size, query.size(2), query.dtype)
+    tiles = tiles or forward_tiles(ball_size, query.size(2), query.dtype,
+                                   box is not None and box.dim() == 3)
     with torch.cuda.device_of(query):
         _launch('forward', tiles, {
             **_rows(query=query, key=key, value=value, out=out), 'lse': lse,
@@ -130,7 +154,8 @@ def backward(rows: Sequence[Tensor], pos: Tensor, slope: Tensor | None,
     rows = [_dense(x) for x in rows]
     query, heads = rows[0], rows[0].size(1)
     tiles = tiles or backward_tiles(ball_size, query.size(2), query.dtype,
-                                    needs[3])
+                                    needs[3],
+                                    box is not None and box.dim() == 3)
     parts = -(-index.numel() // tiles.rows)
     shapes = [*(x.shape for x in rows[:3]), (heads, *pos.shape),
               (heads, parts)]

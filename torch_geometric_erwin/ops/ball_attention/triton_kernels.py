@@ -94,15 +94,15 @@ def _difference(pos, points, real, others, present, d: tl.constexpr,
 
 
 @triton.jit
-def _offset(pos, box, points, real, balls, others, present, image,
+def _offset(pos, box, points, real, balls, others, present, nearest,
             d: tl.constexpr, DIM: tl.constexpr, BOX_ROWS: tl.constexpr):
     r"""Returns how far to the nearest images of the others, in one of the
-    directions. In a lattice :obj:`image` tells them.
+    directions. In a lattice it is known.
     """
+    if BOX_ROWS > 1:
+        return nearest
     offset = _difference(pos, points, real, others, present, d, DIM)
     if box is not None:
-        if BOX_ROWS > 1:
-            return offset.to(tl.float32) - image
         edge = tl.load(box + balls * DIM + d, mask=real, other=1.)
         images = offset * (1. / edge)[:, None]
         if pos.dtype.element_ty == tl.float64:
@@ -115,24 +115,25 @@ def _offset(pos, box, points, real, balls, others, present, image,
 
 @triton.jit
 def _row(box, balls, real, row, DIM: tl.constexpr, BOX_ROWS: tl.constexpr):
-    r"""Returns one of the rows of the cells of some balls, in up to three
-    dimensions.
+    r"""Returns one of the rows of the cells of some balls, or of that of one
+    ball, in up to three dimensions.
     """
     at = box + (balls * BOX_ROWS + row) * DIM
-    x = tl.load(at, mask=real, other=0.).to(tl.float32)[:, None]
+    x = tl.load(at, mask=real, other=0.).to(tl.float32)
     y = x * 0.
     z = x * 0.
     if DIM > 1:
-        y = tl.load(at + 1, mask=real, other=0.).to(tl.float32)[:, None]
+        y = tl.load(at + 1, mask=real, other=0.).to(tl.float32)
     if DIM > 2:
-        z = tl.load(at + 2, mask=real, other=0.).to(tl.float32)[:, None]
+        z = tl.load(at + 2, mask=real, other=0.).to(tl.float32)
     return x, y, z
 
 
 @triton.jit
-def _image(pos, box, points, real, balls, others, present, DIM: tl.constexpr,
-           BOX_ROWS: tl.constexpr):
-    r"""Returns the translations that lead to nearest images in a lattice: as
+def _nearest(pos, box, points, real, balls, others, present,
+             DIM: tl.constexpr, BOX_ROWS: tl.constexpr, BALL: tl.constexpr,
+             ROWS: tl.constexpr):
+    r"""Returns the offsets to nearest images in a lattice: as
     `nearest_image` of `ops/periodic.py`, in up to three dimensions.
     """
     x = _difference(pos, points, real, others, present, 0, DIM).to(tl.float32)
@@ -144,51 +145,52 @@ def _image(pos, box, points, real, balls, others, present, DIM: tl.constexpr,
     if DIM > 2:
         z = _difference(pos, points, real, others, present, 2,
                         DIM).to(tl.float32)
-    sx = x * 0.
-    sy = x * 0.
-    sz = x * 0.
+    if BALL < ROWS:
+        balls, real = balls[:, None], real[:, None]
+    else:  # one ball, whose cell is the same for all
+        balls = tl.min(balls, 0)
+        real = balls >= 0
     for b in tl.static_range(DIM):
         u, v, w = _row(box, balls, real, DIM + b, DIM, BOX_ROWS)
         times = ((x * u + y * v + z * w) + SHIFT) - SHIFT
         u, v, w = _row(box, balls, real, b, DIM, BOX_ROWS)
-        sx += times * u
-        sy += times * v
-        sz += times * w
-    x -= sx
-    y -= sy
-    z -= sz
+        x -= times * u
+        y -= times * v
+        z -= times * w
     most = x * 0.
-    ex = x * 0.
-    ey = x * 0.
-    ez = x * 0.
+    best = x * 0.  # plus or minus its row
     for row in range(2 * DIM, BOX_ROWS):
         u, v, w = _row(box, balls, real, row, DIM, BOX_ROWS)
         product = x * u + y * v + z * w
         gain = 2. * tl.abs(product) - (u * u + v * v + w * w)
-        sign = tl.where(gain > most, tl.where(product < 0., -1., 1.), 0.)
-        ex = tl.where(gain > most, sign * u, ex)
-        ey = tl.where(gain > most, sign * v, ey)
-        ez = tl.where(gain > most, sign * w, ez)
+        sign = tl.where(product < 0., -1., 1.) * row
+        best = tl.where(gain > most, sign, best)
         most = tl.maximum(most, gain)
-    return sx + ex, sy + ey, sz + ez
+    for row in range(2 * DIM, BOX_ROWS):
+        u, v, w = _row(box, balls, real, row, DIM, BOX_ROWS)
+        sign = tl.where(best == row, 1., tl.where(best == -row, -1., 0.))
+        x -= sign * u
+        y -= sign * v
+        z -= sign * w
+    return x, y, z
 
 
 @triton.jit
 def _far(pos, box, points, real, balls, others, present, DIM: tl.constexpr,
-         BOX_ROWS: tl.constexpr, SQUARED: tl.constexpr, ROWS: tl.constexpr,
-         COLUMNS: tl.constexpr):
-    r"""Returns distances, and translations to the nearest images."""
+         BOX_ROWS: tl.constexpr, SQUARED: tl.constexpr, BALL: tl.constexpr,
+         ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    r"""Returns distances and, in a lattice, the offsets."""
     far = tl.zeros([ROWS, COLUMNS], tl.float32)
     x = far
     y = far
     z = far
     if BOX_ROWS > 1:
-        x, y, z = _image(pos, box, points, real, balls, others, present, DIM,
-                         BOX_ROWS)
+        x, y, z = _nearest(pos, box, points, real, balls, others, present,
+                           DIM, BOX_ROWS, BALL, ROWS)
     for d in tl.static_range(DIM):
-        image = x if d == 0 else (y if d == 1 else z)
+        nearest = x if d == 0 else (y if d == 1 else z)
         offset = _offset(pos, box, points, real, balls, others, present,
-                         image, d, DIM, BOX_ROWS)
+                         nearest, d, DIM, BOX_ROWS)
         far += offset * offset
     if not SQUARED:
         far = tl.sqrt(far)
@@ -229,7 +231,7 @@ def forward(
         score *= scale * LOG2E
         if slope is not None:
             far, _, _, _ = _far(pos, box, own, real, balls, others, present,
-                                DIM, BOX_ROWS, SQUARED, ROWS, COLUMNS)
+                                DIM, BOX_ROWS, SQUARED, BALL, ROWS, COLUMNS)
             score += far * (tl.load(slope + head) * LOG2E)
         if counts is not None:
             score = tl.where(present[None, :], score, float('-inf'))
@@ -306,9 +308,9 @@ def backward(
         score *= scale * LOG2E
         if slope is not None:
             steep = tl.load(slope + head)
-            far, x_image, y_image, z_image = _far(
+            far, off_x, off_y, off_z = _far(
                 pos, box, own, real, balls, others, present, DIM, BOX_ROWS,
-                SQUARED, ROWS, COLUMNS)
+                SQUARED, BALL, ROWS, COLUMNS)
             score += far * (steep * LOG2E)
         if not QUERIES:
             at = others * heads + head
@@ -338,10 +340,9 @@ def backward(
             else:
                 pull = tl.where(far > 0., pull / far, 0.)
             for d in tl.static_range(DIM):
-                image = x_image if d == 0 else (
-                    y_image if d == 1 else z_image)
+                nearest = off_x if d == 0 else (off_y if d == 1 else off_z)
                 offset = _offset(pos, box, own, real, balls, others, present,
-                                 image, d, DIM, BOX_ROWS)
+                                 nearest, d, DIM, BOX_ROWS)
                 force = tl.sum(pull * offset, 1)
                 dpos += tl.where(axis == d, force[:, None], 0.)
     if d_left is not None:

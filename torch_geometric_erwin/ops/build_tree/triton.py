@@ -5,7 +5,6 @@ split by three launches per depth; once all are small, a program splits some
 of them all the way down. Points and positions are 32-bit numbers.
 """
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -39,29 +38,28 @@ SMALL = 512  # points of a small node, half those of a program
 NODES = 2**26  # so many are kept at a time, or those of four depths
 
 
-@functools.cache
-def available() -> bool:
-    r"""Whether the kernels can be compiled, and then do what they should."""
-    return has_triton() and works('ball trees', lambda: trial('cuda'))
+def serves(pos: Tensor) -> bool:
+    r"""Whether the kernels take such positions, can be compiled for them, and
+    then do what they should.
+    """
+    if pos.device.type != 'cuda' or pos.size(0) >= MOST_POINTS:
+        return False
+    case = pos.device, pos.dtype, pos.size(1)
+    return has_triton() and works('ball trees', lambda: trial(*case), *case)
 
 
-def trial(device: str) -> bool:
+def trial(device: torch.device, dtype: torch.dtype, dim: int) -> bool:
     r"""Whether trees of large and small nodes are what they should be."""
     sizes = np.array([2 * SMALL + 50, 7])
     num = int(sizes.sum())
-    pos = torch.arange(3. * num, device=device).mul(0.618034).frac()
+    pos = torch.arange(num * dim, device=device, dtype=torch.double)
+    pos = pos.mul(0.618034).frac().to(dtype).view(num, dim)
     levels = count_levels(sizes, [64, 32], [2], False)
-    args = pos.view(num, 3), None, None, levels, orientations([0., 45.], [])
+    args = pos, None, None, levels, orientations([0., 45.], [])
     found, expected = build_run(*args), reference.build_run(*args)
     return found is not None and expected is not None and all(
         all(map(torch.equal, (*a, *b, c), (*x, *y, z)))
         for (a, b, c), (x, y, z) in zip(found, expected, strict=True))
-
-
-def serves(pos: Tensor) -> bool:
-    r"""Whether the kernels take such positions."""
-    return (pos.device.type == 'cuda' and pos.size(0) < MOST_POINTS
-            and available())
 
 
 def build_run(
