@@ -107,6 +107,11 @@ void write_list(const Lists& lists, const Output& out, int64_t query) {
     std::fill_n(to, n * dim, 0);
     return;
   }
+  if (!out.moved_query && !out.moved && out.sign == 1) {
+    for (int64_t i = 0; i < n; ++i)
+      std::copy_n(list.shifts + list.image[i] * dim, dim, to + i * dim);
+    return;
+  }
   for (int64_t i = 0; i < n; ++i)
     write_shift(out, dim, query, list.id[i],
                 list.shifts ? list.shifts + list.image[i] * dim : nullptr,
@@ -157,7 +162,7 @@ TGE_EXPORT void tge_neighbors_write(const void* found, int64_t* query,
   const auto& lists = *static_cast<const tge::neighbors::Lists*>(found);
   const tge::neighbors::Output out{query,       neighbor, shift,
                                    moved_query, moved,    sign};
-  const int64_t n = lists.num_queries, size = 1024;
+  const int64_t n = lists.num_queries, size = 256;
   tge::Team(num_threads).for_each((n + size - 1) / size, [&](int64_t i, int) {
     for (int64_t q = i * size; q < std::min(n, (i + 1) * size); ++q)
       tge::neighbors::write_list(lists, out, q);

@@ -32,6 +32,14 @@ def is_transformed(x: Tensor) -> bool:
         _functorch.is_functorch_wrapped_tensor(x))
 
 
+def is_plain(x: Tensor) -> bool:
+    r"""Whether it is a tensor with data of its own, not a stand-in of a
+    compiler, a transform or somebody's subclass.
+    """
+    return type(x) is Tensor and not torch.compiler.is_compiling() and (
+        not _functorch.is_functorch_wrapped_tensor(x))
+
+
 def within_transform() -> bool:
     r"""Whether some transform of :mod:`torch.func` is under way."""
     return bool(_functorch.get_interpreter_stack())

@@ -334,8 +334,7 @@ def _grow(
     pos = pos.detach()
     if pos.dtype not in (torch.float32, torch.float64):
         pos = pos.float()
-    # Without a box the builder checks it, and says 'pos'.
-    if box.box is not None or name != 'pos':
+    if name != 'pos':  # which the builder checks, and says so
         check_finite(pos, name)
     if cosine:
         pos = _directions(pos, name)
@@ -349,7 +348,7 @@ def _grow(
                        [], [0.], box=None, order=order)[0]
     rows, id, leaf_ptr = cut_leaves(pos, slots, LEAF_SIZE)
     leaves = (ptr.diff() + LEAF_SIZE - 1) // LEAF_SIZE
-    cloud_leaf = torch.cat([leaves.new_zeros(1), leaves.cumsum(0)])
+    cloud_leaf = torch.nn.functional.pad(leaves.cumsum(0), (1, 0))
     return _Points(rows, id, ptr, leaf_ptr, cloud_leaf, cells, moved)
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.build_tree import register  # noqa: F401
+from torch_geometric_erwin.ops.build_tree import register
 from torch_geometric_erwin.ops.build_tree.layout import where_true
 from torch_geometric_erwin.ops.build_tree.orientation import (
     Rotation,
     split_rotations,
 )
+from torch_geometric_erwin.ops.transformed import is_plain
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ def build_tree(
         ValueError: If positions are not finite.
     """
     angles, matrices = split_rotations(rotations, pos.size(1))
-    flat = torch.ops.torch_geometric_erwin.build_tree(
+    # Calling an operator costs as much as building a small tree.
+    build = register.build_tree if is_plain(pos) else (
+        torch.ops.torch_geometric_erwin.build_tree)
+    flat = build(
         pos.detach(), ptr, box, order, ball_sizes, strides, angles, matrices,
         completion == 'perfect', backend)
     count = len(rotations)

@@ -34,9 +34,7 @@ torch.library.define(
 )
 
 
-@torch.library.impl('torch_geometric_erwin::build_tree',
-                    'CompositeExplicitAutograd')
-def _build_tree(
+def build_tree(
     pos: Tensor,
     ptr: Tensor,
     box: Tensor | None,
@@ -77,6 +75,10 @@ def _build_tree(
                                           _stride(levels, i + 1),
                                           levels[i + 1].num_points)
     return _flatten(levels, out, order, pos.device)
+
+
+torch.library.impl('torch_geometric_erwin::build_tree',
+                   'CompositeExplicitAutograd', build_tree)
 
 
 @torch.library.register_fake('torch_geometric_erwin::build_tree')

@@ -47,18 +47,22 @@ class Cells:
         eye = np.eye(given.shape[-1])
         if given.ndim == 2:
             vectors, whole = given[..., None] * eye, None
-            dual = (1 / given)[..., None] * eye
+            dual, length = (1 / given)[..., None] * eye, given
         else:
-            whole = _short(given)
-            vectors = given if whole is None else whole @ given
-            check_volume(given, vectors)
-            dual = np.linalg.pinv(vectors).swapaxes(1, 2)
-            dual[~vectors.any(2)] = 0  # and not nearly so
+            whole, vectors = _short(given), given
+            if whole is not None:
+                vectors = whole @ given
+                check_volume(given, vectors)
+            length = np.sqrt((vectors**2).sum(2))
+            if (length > 0).all():
+                dual = np.linalg.inv(vectors).swapaxes(1, 2)
+            else:
+                dual = np.linalg.pinv(vectors).swapaxes(1, 2)
+                dual[length == 0] = 0  # and not nearly so
+                length = length[length > 0]
         if whole is None:
             whole = np.broadcast_to(eye, vectors.shape).astype(np.int64)
-        length = np.sqrt((vectors**2).sum(2))
-        length = length[length > 0]
-        rows = [torch.from_numpy(np.array(x, order='C')).to(box.device)
+        rows = [torch.from_numpy(np.ascontiguousarray(x)).to(box.device)
                 for x in (vectors, dual, whole)]
         return cls(rows[0], rows[1], rows[2], (
             float(length.min(initial=np.inf)), float(length.max(initial=0.))),

@@ -14,7 +14,7 @@ UNLIMITED = 2**62
 TOO_MANY = 3  # as the kernel says it
 BEST = 2  # the widest vectors there are, see `isa.h`
 ADDRESS, SIZE, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-SMALL = 2048  # queries that are done before a second thread has started
+SMALL = 512  # queries that are done before a second thread has started
 
 
 def neighbors(problem: Problem,
