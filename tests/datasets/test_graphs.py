@@ -168,6 +168,28 @@ def test_drawn(tmp_path, name):
     assert type(many).__name__ in repr(many)
 
 
+def test_every_option_has_a_place_of_its_own(tmp_path):
+    root, few = str(tmp_path), {'num_graphs': 2}
+    sets = [make(root, **few, **option) for make in MAKE.values()
+            for option in ({}, {'seed': 1}, {'split': 'val'})]
+    sets += [RingTransfer(root, num_nodes=9, **few),
+             RingTransfer(root, num_classes=6, **few),
+             TreeNeighborsMatch(root, depth=2, **few),
+             RingTransfer(root, num_graphs=1)]
+    assert len({data.processed_paths[0] for data in sets}) == len(sets)
+
+
+def test_seeds_have_patterns_of_their_own():
+    def patterns(seed: int) -> set:
+        found = set()
+        for i in range(60):
+            data = make_pattern(torch.Generator().manual_seed(i), seed)
+            found.add(tuple(data.x[data.y == 1, 0].tolist()))
+        return found
+
+    assert not patterns(0) & patterns(1)
+
+
 @pytest.mark.parametrize('name', MAKE)
 def test_drawn_errors(tmp_path, name):
     with pytest.raises(ValueError, match=r"'split'.*got 'all'"):

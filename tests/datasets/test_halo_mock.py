@@ -289,6 +289,31 @@ def test_clouds_are_kept(halos):
     assert path.stat().st_mtime_ns > before
 
 
+def test_every_option_has_a_place_of_its_own(halos):
+    options = [{}, {'num_halos': 400}, {'box_size': 300.}, {'grid_size': 16},
+               {'bias': 0.5}, {'smoothing': 4.}, {'redshift': 1.},
+               {'seed': 1}, {'split': 'val'}, *(
+                   {'cosmology': Cosmology(**{name: value})}
+                   for name, value in {'omega_m': 0.3, 'omega_b': 0.05,
+                                       'h': 0.7, 'n_s': 1.,
+                                       'sigma_8': 0.8}.items())]
+    paths = {halos(num_clouds=1, **option).processed_paths[0]
+             for option in options}
+    assert len(paths) == len(options)
+
+
+def test_the_highest_frequency_has_no_slope():
+    r"""Between grid points that alternate; its derivative is no field."""
+    x = torch.arange(8, dtype=torch.float64)
+    wave = (math.pi * x).cos().view(-1, 1, 1) * (
+        2 * math.pi * x / 8).cos().view(1, 1, -1)
+    source = torch.fft.rfftn(wave.expand(8, 8, 8))
+    slope = grid.gradient_of_potential(source, 10.)
+    assert slope[:2].abs().max() < 1e-12 and slope[2].abs().max() > 1e-3
+    _, _, _, *mixed = grid.second_derivatives(source, 10.)
+    assert max(value.abs().max() for value in mixed) < 1e-12
+
+
 def test_periodic_trees(halos):
     data = halos(transform=AddBallTree(ball_size=64, box='box'))
     batch = next(iter(DataLoader(data, batch_size=2)))

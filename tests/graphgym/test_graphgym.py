@@ -326,6 +326,29 @@ def test_errors():
             make_layer(name)
 
 
+def test_layers_follow_the_configuration():
+    cfg.erwin.mlp_ratio = 3
+    cfg.erwin.completion = 'perfect'
+    layer, batch = make_layer('erwin_conv'), make_batch()
+    expected = ErwinConv(6, 6, heads=2, depth=1, mlp_ratio=3)
+    assert sum(p.numel() for p in layer.parameters()) == sum(
+        p.numel() for p in expected.parameters())
+    tree = build(batch, completion='perfect')
+    assert tree.num_balls > build(batch).num_balls
+    torch.testing.assert_close(layer(batch).x,
+                               layer.model(make_batch().x, tree))
+
+
+def test_gps_activates_as_configured():
+    outs = []
+    for act in ('relu', 'elu'):
+        torch.manual_seed(2)
+        config = LayerConfig(dim_in=6, dim_out=6, act=act)
+        layer = register.layer_dict['erwin_gps_conv'](config)
+        outs.append(layer(make_batch()).x)
+    assert not torch.allclose(*outs)
+
+
 def test_no_bias():
     cfg.erwin.bias = 'none'
     assert make_layer('erwin_conv').model.blocks[0].attn.bias is None

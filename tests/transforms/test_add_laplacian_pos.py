@@ -192,6 +192,35 @@ def test_components_lie_side_by_side():
     assert spread[0] == pytest.approx((5 / 30)**0.5)
 
 
+def test_gaps_between_components():
+    r"""They are as wide as either neighbor is along any axis, and as its
+    radius at least.
+    """
+    data = graphs.union(graphs.ring(5), graphs.grid(5, 6), graphs.path(1),
+                        graphs.path(1))
+    pos = positions(data, 3)
+    component = read_graph(data).component
+    parts = [pos[component == i] for i in (1, 0, 2, 3)]
+    reach = [max(float((part.amax(0) - part.amin(0)).max()),
+                 (len(part) / 30)**0.5) for part in parts]
+    for i, (left, right) in enumerate(pairwise(parts)):
+        gap = float(right[:, 0].min() - left[:, 0].max())
+        assert gap == pytest.approx(max(reach[i:i + 2]))
+
+
+def test_equal_sizes_and_weights_are_ordered_by_walks():
+    parts = [graphs.ring(10), graphs.path(10)]
+    for part, more in zip(parts, (
+            [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]],
+            [[0, 0, 0, 1, 1, 2], [2, 3, 4, 3, 4, 4]]), strict=True):
+        more = torch.tensor(more)
+        part.edge_index = torch.cat([part.edge_index, more, more.flip(0)], 1)
+        assert part.num_edges == 30
+    want, pos = (positions(graphs.union(*order), 3)
+                 for order in (parts, parts[::-1]))
+    torch.testing.assert_close(pos, want.roll(10, 0))
+
+
 def test_balls_rarely_mix_components():
     data = graphs.union(*[graphs.random_graph(32, i) for i in range(8)])
     tree = BallTree.build(positions(data, 4), ball_size=32)
@@ -254,6 +283,14 @@ def test_what_edges_mean():
     torch.testing.assert_close(positions(other, 4), pos)
     assert not torch.allclose(positions(data.clone().update(
         {'edge_weight': None}), 4), pos)
+    # Weights so large or so small that products of them are no numbers.
+    for factor in (1e308, 1e-300):
+        other = data.clone()
+        other.edge_weight = data.edge_weight.double() * factor
+        torch.testing.assert_close(positions(other, 4), pos)
+    other = data.clone()
+    other.edge_index = data.edge_index.int()
+    assert torch.equal(positions(other, 4), pos)
     # An edge of no weight is none.
     cut = graphs.path(4)
     cut.edge_weight = torch.tensor([1., 1., 0., 0., 1., 1.])

@@ -50,6 +50,17 @@ def test_landing_probabilities():
     torch.testing.assert_close(log_landing(graph, 3, 40), want)
 
 
+def test_walks_take_twice_the_hops():
+    r"""In each component, but no more than 512 steps."""
+    graph = read_graph(graphs.union(graphs.ring(12), graphs.ring(7)))
+    found = log_landing(graph, 3, None)
+    torch.testing.assert_close(found[:12], log_landing(graph, 3, 12)[:12])
+    torch.testing.assert_close(found[12:], log_landing(graph, 3, 6)[12:])
+    graph = read_graph(graphs.path(700))
+    torch.testing.assert_close(log_landing(graph, 2, None),
+                               log_landing(graph, 2, 512))
+
+
 def test_anchors_are_far_apart():
     nodes, slots, reach = farthest_nodes(read_graph(graphs.path(9)), 4)
     # Of nodes of one degree those amid others come first.

@@ -47,13 +47,18 @@ def list_images(p: Problem, cloud: int, rows: slice, cols: slice,
     r"""All translations, as numbers of short vectors, that bring points to
     within a distance.
     """
+    most = most_numbers(p, cloud, rows, cols, reach)
+    return torch.cartesian_prod(*(
+        torch.arange(-n, n + 1, device=p.pos.device)
+        for n in most.tolist())).view(-1, most.numel())
+
+
+def most_numbers(p: Problem, cloud: int, rows: slice, cols: slice,
+                 reach: float) -> Tensor:
     assert p.cells is not None
     apart = (p.query[rows][:, None] - p.pos[cols]).double().norm(dim=2).max()
     dual = p.cells.dual[cloud].norm(dim=1)
-    most = ((reach + apart) * dual * 1.001 + 1).where(dual > 0, 0.)
-    return torch.cartesian_prod(*(
-        torch.arange(-n, n + 1, device=p.pos.device)
-        for n in most.long().tolist())).view(-1, most.numel())
+    return ((reach + apart) * dual * 1.001 + 1).where(dual > 0, 0.).long()
 
 
 def compare(p: Problem, cloud: int, rows: slice, cols: slice,
