@@ -354,3 +354,7 @@ def test_stand_in(box, bias, monkeypatch):
     monkeypatch.setattr(register, '_kernels', lambda *args: chunked)
     rows, pos, slope, balls = case(8, 2, 4, 3, bias, filled=0.8, box=box)
     compare((rows, pos, slope, balls), bias)
+    found = chunked.backward(
+        [*rows, rows[0], rows[0]], pos, slope, balls.index, balls.mask,
+        balls.box, None, 8, bias or '', [True, False, True, False, False])
+    assert [x.numel() > 0 for x in found] == [True, False, True, False, False]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tests.clouds import SHAPES, clouds
 from torch_geometric_erwin import knn, knn_graph, radius, radius_graph
+from torch_geometric_erwin.tree.checks import check_finite
 
 EXACT = tuple(set(SHAPES) - {'huge', 'tiny'})
 
@@ -135,3 +136,12 @@ def test_agrees_with_torch_cluster():
         cluster.knn_graph(pos, 9, batch))
     assert canonical(radius_graph(pos, 0.1, batch)) == canonical(
         cluster.radius_graph(pos, 0.1, batch, max_num_neighbors=2000))
+
+
+def test_sums_of_large_coordinates_may_overflow():
+    x = torch.full((3, 2), 3e38)
+    check_finite(x, 'x')
+    for bad in (float('inf'), float('nan')):
+        x[1, 0], x[2, 1] = bad, -bad
+        with pytest.raises(ValueError, match="'x' to have finite"):
+            check_finite(x, 'x')
