@@ -68,15 +68,15 @@ def test_package(tmp_path):
     torch.testing.assert_close(package(x, tree), conv(x, tree))
 
 
-@pytest.mark.parametrize('box', ['edges', 'lattice'])
+@pytest.mark.parametrize('box', ['none', 'edges', 'lattice'])
 def test_trees_built_in_compiled_models(box):
     r"""In one graph, whatever the numbers of points and clouds."""
     torch._dynamo.reset()
     model = small_model()
     compiled = torch.compile(model, fullgraph=True, dynamic=True,
                              backend='aot_eager')
-    cell = torch.ones(3) if box == 'edges' else (
-        torch.eye(3)[None] + torch.rand(1, 3, 3) / 10)
+    cell = {'none': None, 'edges': torch.ones(3),
+            'lattice': torch.eye(3)[None] + torch.rand(1, 3, 3) / 10}[box]
     with torch._dynamo.config.patch(error_on_recompile=True):
         for sizes in ([40, 60, 50], [20, 7], [33, 8, 40, 2]):
             batch = torch.arange(len(sizes)).repeat_interleave(

@@ -145,3 +145,14 @@ def test_sums_of_large_coordinates_may_overflow():
         x[1, 0], x[2, 1] = bad, -bad
         with pytest.raises(ValueError, match="'x' to have finite"):
             check_finite(x, 'x')
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'cosine': True}, {'box': 1.}, {'box': torch.eye(2) + 0.1},
+    {'box': 1., 'pbc': (True, False)}])
+def test_what_is_not_finite_is_named(options):
+    for bad in (float('inf'), float('nan')):
+        pos = torch.rand(9, 2)
+        pos[4, 1] = bad
+        with pytest.raises(ValueError, match="'pos' to have finite"):
+            knn_graph(pos, 3, **options)

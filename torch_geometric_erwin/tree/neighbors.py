@@ -334,7 +334,8 @@ def _grow(
     pos = pos.detach()
     if pos.dtype not in (torch.float32, torch.float64):
         pos = pos.float()
-    if name != 'pos':  # which the builder checks, and says so
+    # The builder checks what it is given, and says 'pos'.
+    if name != 'pos' or cosine:
         check_finite(pos, name)
     if cosine:
         pos = _directions(pos, name)

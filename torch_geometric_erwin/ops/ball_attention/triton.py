@@ -57,7 +57,10 @@ def trial(device: torch.device, dtype: torch.dtype, width: int,
     slope = torch.tensor([-2., 1.], device=device) if bias else None
     mask = torch.arange(count * ball_size, device=device) < num
     index = mask.cumsum(0) - 1
-    box = _trial_box(count, dim, box_dim).to(pos) if box_dim else None
+    box = None
+    if box_dim:  # at least float32, as those of trees
+        box = _trial_box(count, dim, box_dim).to(
+            device, torch.promote_types(pos_dtype, torch.float32))
     balls = Balls(ball_size, index, index[:num], mask, box)
     out, lse = forward(rows, pos, slope, index, mask, box, ball_size, bias)
     needs = [True] * 3 + [bool(bias)] * 2
