@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -307,14 +308,45 @@ def test_compiles_without_a_gpu(tmp_path):
 ])
 def test_trial(dtype, width, pos_dtype, dim, box_dim, small, bias, broken,
                monkeypatch):
-    r"""Kernels that fail it are not used."""
+    r"""Kernels that fail it are not used. It is run within an operator, where
+    autograd does not work.
+    """
     case = DEVICE, dtype, width, pos_dtype, dim, box_dim, small, bias
-    assert triton.trial(*case)
+    with torch._C._AutoDispatchBelowAutograd():
+        assert triton.trial(*case)
     launch = triton._launch
     monkeypatch.setattr(
         triton, '_launch', lambda name, tiles, args: launch(name, tiles, {
             **args, 'scale': args['scale'] * (1.2 if name == broken else 1)}))
     assert not triton.trial(*case)
+
+
+@pytest.mark.parametrize('allow', [
+    lambda: torch.set_float32_matmul_precision('high'),
+    lambda: setattr(torch.backends.cuda.matmul, 'allow_tf32', True),
+    pytest.param(
+        lambda: setattr(torch.backends.cuda.matmul, 'fp32_precision', 'tf32'),
+        marks=pytest.mark.skipif(
+            not hasattr(torch.backends.cuda.matmul, 'fp32_precision'),
+            reason='newer than this PyTorch'))])
+def test_precision_of_products(allow, monkeypatch):
+    r"""Users' choice, as that of PyTorch's products."""
+    seen = []
+    launch = triton._launch
+    monkeypatch.setattr(
+        triton, '_launch', lambda name, tiles, args: (
+            seen.append(args['PRECISION']), launch(name, tiles, args)))
+    problem = case(16, device=DEVICE)
+    compare(problem, 'distance')
+    try:
+        allow()
+        compare(problem, 'distance', 3e-3)
+    finally:
+        torch.set_float32_matmul_precision('highest')
+        if hasattr(torch.backends.cuda.matmul, 'fp32_precision'):
+            torch.backends.cuda.matmul.fp32_precision = 'ieee'
+    compare(problem, 'distance')
+    assert [kind for kind, _ in groupby(seen)] == ['ieee', 'tf32', 'ieee']
 
 
 @pytest.mark.parametrize('error,remembered', [

@@ -46,7 +46,7 @@ class Layout:
         slot = self._slot(i)
         mask = torch.zeros(self.levels[i].num_slots, dtype=torch.bool,
                            device=self.device)
-        mask[slot] = True
+        mask.index_fill_(0, slot, True)
         return slot, mask, mask.cumsum(0) - 1
 
     def first(self, i: int) -> Tensor:
