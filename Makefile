@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 setup: $(VENV)/.ready
 
 # torch comes first, on its own: a bare `torch` would fetch its CUDA build.
-$(VENV)/.ready: pyproject.toml setup.py $(wildcard torch_geometric_erwin/csrc/*)
+$(VENV)/.ready: pyproject.toml setup.py $(wildcard torch_geometric_erwin/csrc/* torch_geometric_erwin/csrc/*/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet '$(TORCH)'
 	$(BIN)/pip install --quiet --editable '.[docs,lint,ogb,test,visualization]'

@@ -6,10 +6,10 @@ from setuptools import Extension, setup
 root = Path(__file__).parent
 sources = sorted(
     path.relative_to(root).as_posix()
-    for path in (root / 'torch_geometric_erwin' / 'csrc').glob('*.cpp'))
+    for path in (root / 'torch_geometric_erwin' / 'csrc').rglob('*.cpp'))
 headers = sorted(
     path.relative_to(root).as_posix()
-    for path in (root / 'torch_geometric_erwin' / 'csrc').glob('*.h'))
+    for path in (root / 'torch_geometric_erwin' / 'csrc').rglob('*.h'))
 
 if sys.platform == 'win32':
     compile_args, link_args = ['/O2', '/std:c++17', '/EHsc'], []

@@ -81,6 +81,6 @@ def test_version():
 def test_sources_are_complete():
     r"""What the C++ files include is in the source distribution."""
     manifest = (ROOT / 'MANIFEST.in').read_text()
-    assert 'csrc *.cpp *.h' in manifest
-    for path in (PACKAGE / 'csrc').iterdir():
-        assert path.suffix in ('.cpp', '.h')
+    assert 'csrc *.cpp *.h *.md' in manifest
+    for path in (PACKAGE / 'csrc').rglob('*.*'):
+        assert path.suffix in ('.cpp', '.h', '.md')

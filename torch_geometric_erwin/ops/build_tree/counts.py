@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-MAX_LEVELS = 16  # as in `csrc/layout.h`
+MAX_LEVELS = 16  # as in `csrc/tree/layout.h`
 
 @dataclass(frozen=True, eq=False)
 class LevelCounts:

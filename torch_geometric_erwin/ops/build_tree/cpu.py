@@ -1,4 +1,4 @@
-r"""The C++ builder (`csrc/tree.cpp`)."""
+r"""The C++ builder (`csrc/tree/tree.cpp`)."""
 
 import ctypes
 

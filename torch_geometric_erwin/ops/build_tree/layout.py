@@ -1,6 +1,6 @@
 r"""Splits every node of a depth at once, and lays points out in slots.
 
-See `csrc/layout.h` for the rules, which are the same.
+See `csrc/tree/layout.h` for the rules, which are the same.
 """
 
 import math

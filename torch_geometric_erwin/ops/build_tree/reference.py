@@ -4,7 +4,7 @@ Every axis keeps a list of all points, sorted once. A node of the tree is a
 run of positions that is the same in all lists, so its extent on an axis is
 the difference between the run's ends, its median is the point in the middle,
 and a split moves points within the runs without comparing a coordinate
-again. All nodes of a depth are split at once. See also `csrc/tree.cpp`.
+again. All nodes of a depth are split at once. See also `csrc/tree/tree.cpp`.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,5 @@
 // Attention within balls: the entry points, and the choice of a variant for
-// the machine. What happens within one ball is in `attention_kernel.h`.
+// the machine. What happens within one ball is in `attention/kernel.h`.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -8,13 +8,13 @@
 #include <new>
 #include <vector>
 
-#include "attention_args.h"
-#include "export.h"
-#include "isa.h"
-#include "parallel.h"
+#include "attention/args.h"
+#include "common/export.h"
+#include "common/isa.h"
+#include "common/parallel.h"
 
-#define TGE_KERNELS "attention_kernels.h"
-#include "each_isa.h"
+#define TGE_KERNELS "attention/kernels.h"
+#include "common/each_isa.h"
 
 namespace tge {
 namespace attention {

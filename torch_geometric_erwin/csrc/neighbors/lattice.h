@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "neighbors_forest.h"
+#include "neighbors/forest.h"
 
 namespace tge {
 namespace neighbors {

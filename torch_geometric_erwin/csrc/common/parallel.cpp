@@ -1,12 +1,12 @@
 // Notes forks, from when the library is loaded on: whoever was forked has none
 // of the threads that an OpenMP runtime believes it has.
-#include "parallel.h"
+#include "common/parallel.h"
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#include "export.h"
+#include "common/export.h"
 
 namespace tge {
 namespace {

@@ -1,9 +1,11 @@
 // What attention within one ball works on: a thread's workspace, what gathers
-// the points into it, and distances. Included as `attention_vector.h` is.
+// the points into it, and distances. Included as `common/vector.h` is.
 
 namespace tge {
 namespace attention {
 namespace TGE_ISA {
+
+using namespace vectors::TGE_ISA;
 
 constexpr int64_t kStrip = 8, kBlock = 64;
 constexpr int64_t kRound = kWidth < 8 ? 8 : kWidth;

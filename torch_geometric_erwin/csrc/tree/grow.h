@@ -5,10 +5,10 @@
 #include <memory>
 #include <vector>
 
-#include "layout.h"
-#include "parallel.h"
-#include "split.h"
-#include "tiny.h"
+#include "tree/layout.h"
+#include "common/parallel.h"
+#include "tree/split.h"
+#include "tree/tiny.h"
 
 namespace tge {
 

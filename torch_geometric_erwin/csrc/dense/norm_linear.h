@@ -1,5 +1,5 @@
 // y = h weight^T + bias of h = norm(x) + offset pos_weight^T + pos_bias.
-// Included as `attention_vector.h` is, and after `dense_rows.h`.
+// Included as `common/vector.h` is, and after `dense/rows.h`.
 
 namespace tge {
 namespace dense {

@@ -14,7 +14,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "select.h"
+#include "tree/select.h"
 
 namespace tge {
 

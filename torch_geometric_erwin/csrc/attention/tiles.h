@@ -1,5 +1,5 @@
 // The products of attention within one ball, a tile of queries and keys at a
-// time, whose sums stay in registers. Included as `attention_vector.h` is.
+// time, whose sums stay in registers. Included as `common/vector.h` is.
 
 namespace tge {
 namespace attention {

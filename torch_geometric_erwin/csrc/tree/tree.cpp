@@ -6,12 +6,12 @@
 #include <new>
 #include <vector>
 
-#include "centers.h"
-#include "export.h"
-#include "grow.h"
-#include "layout.h"
-#include "tree_args.h"
-#include "turn.h"
+#include "tree/centers.h"
+#include "common/export.h"
+#include "tree/grow.h"
+#include "tree/layout.h"
+#include "tree/args.h"
+#include "tree/turn.h"
 
 namespace tge {
 namespace {

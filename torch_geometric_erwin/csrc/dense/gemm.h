@@ -1,4 +1,4 @@
-// Products of matrices. Included as `attention_vector.h` is, and after it.
+// Products of matrices. Included as `common/vector.h` is, and after it.
 //
 // Each number is summed up in the order of the inner dimension, one fused
 // multiplication at a time, wherever it lies: a row's result does not depend
@@ -8,7 +8,7 @@ namespace tge {
 namespace dense {
 namespace TGE_ISA {
 
-using namespace attention::TGE_ISA;
+using namespace vectors::TGE_ISA;
 
 // Sums of so many rows and two vectors fit in registers.
 #if TGE_ISA_LEVEL == 2
@@ -33,32 +33,6 @@ static int64_t stride(int64_t n) {
   const int64_t whole = round_up(n, 16);
   return whole % 64 == 0 ? whole + 16 : whole;
 }
-
-// The first `n` numbers, at most a vector; zeros behind them.
-#if TGE_ISA_LEVEL == 2
-TGE_VECTOR __mmask16 lanes(int64_t n) {
-  return static_cast<__mmask16>((1u << std::min<int64_t>(n, 16)) - 1);
-}
-TGE_VECTOR V load_part(const float* x, int64_t n) {
-  return _mm512_maskz_loadu_ps(lanes(n), x);
-}
-TGE_VECTOR void store_part(float* x, V v, int64_t n) {
-  _mm512_mask_storeu_ps(x, lanes(n), v);
-}
-#else
-TGE_VECTOR V load_part(const float* x, int64_t n) {
-  if (n >= kWidth) return load(x);
-  float part[kWidth] = {};
-  for (int64_t i = 0; i < n; ++i) part[i] = x[i];
-  return load(part);
-}
-TGE_VECTOR void store_part(float* x, V v, int64_t n) {
-  if (n >= kWidth) return store(x, v);
-  float part[kWidth];
-  store(part, v);
-  for (int64_t i = 0; i < n; ++i) x[i] = part[i];
-}
-#endif
 
 // c = from + a b + plus, of one tile. Strides may be zero, `plus` null.
 struct Product {

@@ -1,5 +1,5 @@
-// y = residual + x weight^T + bias. Included as `attention_vector.h` is, and
-// after `dense_rows.h`.
+// y = residual + x weight^T + bias. Included as `common/vector.h` is, and
+// after `dense/rows.h`.
 
 namespace tge {
 namespace dense {

@@ -6,7 +6,7 @@
 // bits below, and no coordinate is compared again.
 #pragma once
 
-#include "split.h"
+#include "tree/split.h"
 
 namespace tge {
 

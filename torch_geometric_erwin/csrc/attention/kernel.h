@@ -1,6 +1,6 @@
 // Attention within one ball, forward and backward. Included once for each
-// instruction set, after `attention_vector.h`, `attention_gather.h` and
-// `attention_tiles.h`.
+// instruction set, after `common/vector.h`, `attention/gather.h` and
+// `attention/tiles.h`.
 //
 // All that a ball needs is first gathered into a thread's workspace, which
 // stays in the cache: keys and values as they are where vectors run over a

@@ -1,7 +1,7 @@
 // Tells which variant of a kernel runs, for tests that are about one of them.
-#include "isa.h"
+#include "common/isa.h"
 
-#include "export.h"
+#include "common/export.h"
 
 TGE_EXPORT int tge_isa_level(int most) {
 #if defined(TGE_MORE_ISAS)

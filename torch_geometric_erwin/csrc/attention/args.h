@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "half.h"
+#include "common/half.h"
 
 namespace tge {
 namespace attention {

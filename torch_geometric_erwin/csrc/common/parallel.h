@@ -31,7 +31,7 @@ namespace tge {
 using Parallel = void (*)(void (*call)(void*), void* data,
                           unsigned num_threads, unsigned flags);
 
-// Set when the library is loaded, and by forks from then on (`parallel.cpp`).
+// Set when the library is loaded, and by forks from then on (`common/parallel.cpp`).
 inline std::atomic<bool>& is_forked() {
   static std::atomic<bool> forked{false};
   return forked;

@@ -1,5 +1,5 @@
 // What dense layers do with rows between products. Included as
-// `attention_vector.h` is, and after `gemm.h`.
+// `common/vector.h` is, and after `dense/gemm.h`.
 
 namespace tge {
 namespace dense {

@@ -6,8 +6,8 @@
 #include <limits>
 #include <vector>
 
-#include "split.h"
-#include "tree_args.h"
+#include "tree/split.h"
+#include "tree/args.h"
 
 namespace tge {
 

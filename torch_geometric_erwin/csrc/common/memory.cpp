@@ -1,7 +1,7 @@
 // Asks for large pages, before memory is first written to.
 #include <cstdint>
 
-#include "export.h"
+#include "common/export.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>

@@ -1,9 +1,9 @@
 // Neighbours for one instruction set; hence no include guard.
-#include "neighbors_metric.h"
-#include "neighbors_pack.h"
-#include "neighbors_candidates.h"
-#include "neighbors_ties.h"
-#include "neighbors_search.h"
+#include "neighbors/metric.h"
+#include "neighbors/pack.h"
+#include "neighbors/candidates.h"
+#include "neighbors/ties.h"
+#include "neighbors/search.h"
 
 namespace tge {
 namespace neighbors {

@@ -1,4 +1,4 @@
-// Vectors of floats for `attention_kernel.h`. Included once for each
+// Vectors of floats for kernels. Included once for each
 // instruction set, between definitions of TGE_ISA (its namespace),
 // TGE_ISA_LEVEL and TGE_TARGET; hence no include guard.
 //
@@ -6,7 +6,7 @@
 // particular they may not fuse multiplications and additions here.
 
 namespace tge {
-namespace attention {
+namespace vectors {
 namespace TGE_ISA {
 
 #if TGE_ISA_LEVEL == 2
@@ -80,6 +80,41 @@ TGE_VECTOR V load(const float* x) {
 
 TGE_VECTOR void store(float* x, V v) { std::memcpy(x, &v, sizeof(V)); }
 
+// The first `n` numbers, at most a vector; zeros behind them.
+#if TGE_ISA_LEVEL == 2
+TGE_VECTOR __mmask16 lanes(int64_t n) {
+  return static_cast<__mmask16>((1u << std::min<int64_t>(n, 16)) - 1);
+}
+TGE_VECTOR V load_part(const float* x, int64_t n) {
+  return _mm512_maskz_loadu_ps(lanes(n), x);
+}
+TGE_VECTOR void store_part(float* x, V v, int64_t n) {
+  _mm512_mask_storeu_ps(x, lanes(n), v);
+}
+#else
+TGE_VECTOR V load_part(const float* x, int64_t n) {
+  if (n >= kWidth) return load(x);
+  float part[kWidth] = {};
+  for (int64_t i = 0; i < n; ++i) part[i] = x[i];
+  return load(part);
+}
+TGE_VECTOR void store_part(float* x, V v, int64_t n) {
+  if (n >= kWidth) return store(x, v);
+  float part[kWidth];
+  store(part, v);
+  for (int64_t i = 0; i < n; ++i) x[i] = part[i];
+}
+#endif
+
+TGE_VECTOR V absolute(V x) {
+#if defined(__GNUC__)
+  return (V)((I)x & 0x7fffffffu);
+#else
+  for (int i = 0; i < kWidth; ++i) x.x[i] = std::fabs(x.x[i]);
+  return x;
+#endif
+}
+
 TGE_VECTOR V largest(V a, V b) { return choose(a, b, b, a); }
 
 #if TGE_ISA_LEVEL == 2
@@ -152,5 +187,5 @@ TGE_VECTOR V exp2(V x) {
 }
 
 }  // namespace TGE_ISA
-}  // namespace attention
+}  // namespace vectors
 }  // namespace tge

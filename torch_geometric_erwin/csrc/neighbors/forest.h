@@ -9,8 +9,8 @@
 #include <memory>
 #include <vector>
 
-#include "isa.h"
-#include "parallel.h"
+#include "common/isa.h"
+#include "common/parallel.h"
 
 namespace tge {
 namespace neighbors {

@@ -12,14 +12,15 @@
 #include <utility>
 #include <vector>
 
-#include "dense_args.h"
-#include "export.h"
-#include "half.h"
-#include "isa.h"
-#include "parallel.h"
+#include "dense/args.h"
+#include "common/export.h"
+#include "common/half.h"
+#include "common/isa.h"
+#include "common/scratch.h"
+#include "common/parallel.h"
 
-#define TGE_KERNELS "dense_kernels.h"
-#include "each_isa.h"
+#define TGE_KERNELS "dense/kernels.h"
+#include "common/each_isa.h"
 
 namespace tge {
 namespace dense {
@@ -35,26 +36,6 @@ const Kernel* variant(int most) {
   (void)most;
   return portable::kernels();
 }
-
-// All memory of a call, of which parts start with a line of the cache. Taken
-// at once, it is more likely to be kept and not returned to the system.
-class Memory {
- public:
-  explicit Memory(int64_t size) : all_(new float[size + 16]) {
-    const auto at = reinterpret_cast<uintptr_t>(all_.get());
-    next_ = all_.get() + (64 - at % 64) % 64 / sizeof(float);
-  }
-
-  float* take(int64_t size) {
-    return std::exchange(next_, next_ + whole(size));
-  }
-
-  static int64_t whole(int64_t size) { return (size + 15) / 16 * 16; }
-
- private:
-  std::unique_ptr<float[]> all_;
-  float* next_;
-};
 
 // Waking a thread takes as long as some million multiplications.
 int useful_threads(const Args& a, const Plan& plan, int64_t most) {
@@ -83,8 +64,8 @@ void pack(const Kernel& kernel, const Plan& plan, Team& team, float* packed) {
 void forward(const Kernel& kernel, const Args& a) {
   const Plan plan = kernel.plan(a, false);
   Team team(useful_threads(a, plan, a.num_threads), a.num_threads);
-  const int64_t scratch = Memory::whole(plan.scratch);
-  Memory memory(Memory::whole(plan.packed) + team.size() * scratch);
+  const int64_t scratch = Scratch::whole(plan.scratch);
+  Scratch memory(Scratch::whole(plan.packed) + team.size() * scratch);
   float* const packed = memory.take(plan.packed);
   float* const spaces = memory.take(team.size() * scratch);
   pack(kernel, plan, team, packed);
@@ -163,11 +144,11 @@ void backward(const Kernel& kernel, const Args& a) {
   const Plan plan = kernel.plan(a, true);
   if (a.rows == 0) return clear(plan, a.sums, true);
   const int64_t chunks = count_chunks(a.rows);
-  const int64_t scratch = Memory::whole(plan.scratch);
-  const int64_t size = chunks > 1 ? Memory::whole(Sums::floats(plan)) : 0;
+  const int64_t scratch = Scratch::whole(plan.scratch);
+  const int64_t size = chunks > 1 ? Scratch::whole(Sums::floats(plan)) : 0;
   const int64_t most = std::min(chunks, kMostSums / (size + 1) + 1);
   Team team(useful_threads(a, plan, most), a.num_threads);
-  Memory memory(Memory::whole(plan.packed) + team.size() * (scratch + size));
+  Scratch memory(Scratch::whole(plan.packed) + team.size() * (scratch + size));
   float* const packed = memory.take(plan.packed);
   float* const spaces = memory.take(team.size() * scratch);
   float* const sums = memory.take(team.size() * size);

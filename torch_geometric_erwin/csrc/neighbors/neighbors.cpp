@@ -1,9 +1,9 @@
 // Exact nearest neighbours on a tree of axis-aligned boxes: the entry points,
 // and the choice of a variant for the dimension and the machine.
 //
-// The points come in tree order, cut into leaves (`neighbors_forest.h`). A
+// The points come in tree order, cut into leaves (`neighbors/forest.h`). A
 // thread takes a group of queries at a time through the tree
-// (`neighbors_search.h`), and keeps what it finds (`neighbors_lists.h`). When
+// (`neighbors/search.h`), and keeps what it finds (`neighbors/lists.h`). When
 // all is found, its size is known, and it is copied to where it belongs.
 #include <algorithm>
 #include <cmath>
@@ -16,13 +16,13 @@
 #include <utility>
 #include <vector>
 
-#include "export.h"
-#include "isa.h"
-#include "neighbors_bits.h"
-#include "neighbors_forest.h"
-#include "neighbors_lattice.h"
-#include "neighbors_lists.h"
-#include "parallel.h"
+#include "common/export.h"
+#include "common/isa.h"
+#include "neighbors/bits.h"
+#include "neighbors/forest.h"
+#include "neighbors/lattice.h"
+#include "neighbors/lists.h"
+#include "common/parallel.h"
 
 namespace tge {
 namespace neighbors {
@@ -43,8 +43,8 @@ using Variant = void (*)(const Task<T>&);
 }  // namespace neighbors
 }  // namespace tge
 
-#define TGE_KERNELS "neighbors_kernels.h"
-#include "each_isa.h"
+#define TGE_KERNELS "neighbors/kernels.h"
+#include "common/each_isa.h"
 
 namespace tge {
 namespace neighbors {

@@ -1,6 +1,6 @@
 // y = x + (silu(gate) * value) weight_out^T + bias_out of
-// [gate, value] = norm(x) weight^T + bias. Included as `attention_vector.h`
-// is, and after `dense_rows.h`.
+// [gate, value] = norm(x) weight^T + bias. Included as `common/vector.h`
+// is, and after `dense/rows.h`.
 
 namespace tge {
 namespace dense {
