@@ -1,0 +1,149 @@
+r"""Messages by Triton kernels (`triton_kernels`) on GPUs."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_geometric_erwin.ops.message_passing import reference
+from torch_geometric_erwin.ops.message_passing.edge_lists import EdgeLists
+from torch_geometric_erwin.ops.native import has_triton, works
+
+STORAGES = torch.float32, torch.bfloat16, torch.float16
+WIDEST = 512  # channels
+MOST_DIMS = 128
+EDGES = 16  # at a time
+PROGRAMS = 1024  # that make sums for weights; these depend on it
+
+
+def serves(src: Tensor, dims: int) -> bool:
+    r"""Whether the kernels are for such rows."""
+    return (src.device.type == 'cuda' and src.dtype in STORAGES
+            and src.size(1) <= WIDEST and dims <= MOST_DIMS and has_triton())
+
+
+def do_work(variables: Sequence[Any], aggr: str) -> bool:
+    r"""Whether they can be compiled for this, and then do what they should."""
+    src, _, edge, weight, _, shift = variables
+    case = (src.device, src.dtype, weight.dtype, src.size(1), edge.size(1),
+            shift is not None, aggr)
+    return works('message passing', lambda: trial(*case), *case)
+
+
+def trial(device: torch.device, dtype: torch.dtype, weight_dtype: torch.dtype,
+          channels: int, dims: int, has_shift: bool, aggr: str) -> bool:
+    r"""Whether sums and gradients are what they should be."""
+    count, degree = 20, 20
+    target = torch.arange(count, device=device).repeat_interleave(degree)
+    edge_index = torch.stack([(target * 7 + 3) % (count + 1), target])
+
+    def numbers(*shape: int, dtype: torch.dtype) -> Tensor:
+        size = shape[0] * (shape[1] if len(shape) > 1 else 1)
+        x = torch.arange(1., size + 1, dtype=torch.double, device=device)
+        return (x * 0.618034).frac().sub(0.5).mul(2).view(shape).to(dtype)
+
+    variables = [
+        numbers(count + 1, channels, dtype=dtype),
+        numbers(count, channels, dtype=dtype),
+        numbers(count * degree, dims, dtype=dtype),
+        numbers(channels, dims, dtype=weight_dtype),
+        numbers(channels, dtype=weight_dtype),
+        numbers(channels, dtype=weight_dtype) if has_shift else None]
+    grad = numbers(count, channels, dtype=dtype)
+    lists = EdgeLists.of(edge_index, count + 1, count)
+    results: list[list[Any]] = []
+    for forward_, backward_, some, g in (
+            (forward, backward, variables, grad),
+            (reference.forward, reference.backward,
+             [x if x is None else x.double() for x in variables],
+             grad.double())):
+        rest = edge_index, lists, aggr, 1e-5
+        needs = [x is not None for x in some]
+        results.append([forward_(some, *rest),
+                        *backward_(g, some, *rest, needs)])
+    error = 1e-3 if dtype == torch.float32 == weight_dtype else 2e-2
+    return all(a is b is None or bool(
+        ((a - b).abs() <= error * (1 + b.abs().max())).all())
+        for a, b in zip(*results, strict=True))
+
+
+def forward(variables: Sequence[Any], edge_index: Tensor,
+            lists: Sequence[Any], aggr: str, eps: float) -> Tensor:
+    src, dst, edge, weight, scale, shift = _dense(variables)
+    out = dst.new_empty(dst.shape)
+    if dst.size(0) > 0:
+        in_ptr, in_edges, *_, order = lists
+        with torch.cuda.device_of(src):
+            _launch('forward', dst.size(0), {
+                'src': src, 'dst': dst, 'edge': edge, 'weight': weight,
+                'scale': scale, 'shift': shift,
+                'source': edge_index[0].contiguous(), 'in_ptr': in_ptr,
+                'in_edges': in_edges, 'order': order, 'out': out, 'eps': eps,
+                'MEAN': aggr == 'mean', **_sizes(src, dst, edge)})
+    return out
+
+
+def backward(grad: Tensor, variables: Sequence[Any], edge_index: Tensor,
+             lists: Sequence[Any], aggr: str, eps: float,
+             needs: Sequence[bool]) -> list[Tensor | None]:
+    r"""Returns the gradients of the variables that need them."""
+    src, dst, edge, weight, scale, _ = _dense(variables)
+    source, target = edge_index.contiguous()
+    in_ptr, in_edges, out_ptr, out_edges, _, _, order = lists
+    sizes = _sizes(src, dst, edge)
+    dims, width, channels = sizes['DIMS'], sizes['WIDTH'], sizes['CHANNELS']
+    space = max(_power_of_two(dims), 16)
+
+    def fresh(*shape: int, need: bool = True) -> Tensor | None:
+        return src.new_empty(shape, dtype=torch.float32) if need else None
+
+    d_src, d_dst, d_edge = (fresh(*x.shape, need=need) for x, need in
+                            zip((src, dst, edge), needs, strict=False))
+    pull, lines = fresh(*dst.shape), fresh(len(edge), 3, need=needs[0])
+    programs = min(dst.size(0), PROGRAMS)
+    sums = src.new_zeros(programs, space + 2, width, dtype=torch.float32)
+    shared = {'src': src, 'dst': dst, 'edge': edge, 'weight': weight,
+              'order': order, 'pull': pull, 'lines': lines, **sizes}
+    with torch.cuda.device_of(src):
+        if programs > 0:
+            _launch('backward', programs, {
+                **shared, 'scale': scale, 'source': source, 'in_ptr': in_ptr,
+                'in_edges': in_edges, 'grad': grad.contiguous(),
+                'd_dst': d_dst, 'd_edge': d_edge, 'sums': sums,
+                'targets': dst.size(0), 'eps': eps, 'MEAN': aggr == 'mean',
+                'SPACE': space})
+        if d_src is not None and src.size(0) > 0:
+            _launch('backward_sources', src.size(0), {
+                **shared, 'target': target, 'out_ptr': out_ptr,
+                'out_edges': out_edges, 'd_src': d_src})
+    total = sums.sum(0)[:, :channels]
+    found = [d_src, d_dst, d_edge, total[:dims].t(), *total[space:]]
+    found[3:] = [x.contiguous().clone() for x in found[3:] if x is not None]
+    return [x.to(like.dtype) if need and x is not None else None
+            for x, like, need in zip(found, variables, needs, strict=True)]
+
+
+def _sizes(src: Tensor, dst: Tensor, edge: Tensor) -> dict[str, Any]:
+    return {'src_ld': src.stride(0), 'dst_ld': dst.stride(0),
+            'DIMS': edge.size(1), 'CHANNELS': src.size(1),
+            'WIDTH': max(_power_of_two(src.size(1)), 16)}
+
+
+def _launch(name: str, programs: int, args: dict[str, Any]) -> None:
+    from torch_geometric_erwin.ops.message_passing import triton_kernels
+    kernel: Callable[..., Any] = getattr(triton_kernels, name)[programs, ]
+    width = args['WIDTH']
+    kernel(**args, EDGES=EDGES, num_stages=2,
+           num_warps=1 if width <= 32 else 2 if width <= 64 else 4
+           if width <= 128 else 8)
+
+
+def _dense(variables: Sequence[Any]) -> list[Any]:
+    r"""The kernels take rows of features that are any distance apart."""
+    return [x if x is None or (i < 2 and x.stride(-1) == 1)
+            else x.contiguous() for i, x in enumerate(variables)]
+
+
+def _power_of_two(x: int) -> int:
+    return 1 << (x - 1).bit_length()
