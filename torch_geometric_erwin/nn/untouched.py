@@ -2,6 +2,7 @@ r"""Whether layers may be computed together."""
 
 import torch
 from torch.nn.modules import module as nn_module
+from torch_geometric.nn import MessagePassing
 
 HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks',
          '_backward_pre_hooks')
@@ -14,6 +15,14 @@ def is_untouched(module: torch.nn.Module, kind: type) -> bool:
     """
     return (type(module) is kind and 'forward' not in vars(module)
             and not any(getattr(module, name) for name in HOOKS))
+
+
+def is_watched(conv: MessagePassing) -> bool:
+    r"""Whether somebody wants to see or change messages."""
+    return bool(conv.explain or any(
+        getattr(conv, f'_{step}_forward_{kind}hooks')
+        for step in ('propagate', 'message', 'aggregate', 'edge_update')
+        for kind in ('', 'pre_')))
 
 
 def has_global_hooks() -> bool:

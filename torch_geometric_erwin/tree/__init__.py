@@ -1,6 +1,7 @@
 r"""The ball tree, the structure that every layer works on."""
 
 from torch_geometric_erwin.tree.ball_tree import BallTree, Level, Partition
+from torch_geometric_erwin.tree.edges import TreeEdges
 from torch_geometric_erwin.tree.neighbors import (
     knn,
     knn_graph,
@@ -15,6 +16,7 @@ __all__ = [
     'BallTree',
     'Level',
     'Partition',
+    'TreeEdges',
     'knn',
     'knn_graph',
     'radius',

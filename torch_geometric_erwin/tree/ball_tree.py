@@ -2,7 +2,7 @@ r"""The ball tree of a batch of point clouds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from torch_geometric_erwin.tree.offsets import (
     child_offsets,
     unwrap,
 )
+
+if TYPE_CHECKING:
+    from torch_geometric_erwin.tree.edges import TreeEdges
 
 
 @dataclass(frozen=True, eq=False)
@@ -433,7 +436,8 @@ class BallTree:
         return child_offsets(self)
 
     def edge_vectors(self, edge_index: Tensor,
-                     edge_shift: Tensor | None = None) -> Tensor:
+                     edge_shift: Tensor | None = None,
+                     source: 'BallTree | None' = None) -> Tensor:
         r"""Returns the vectors from targets to sources, shape :math:`(E,
         D)`. Differentiable in positions and the cell.
 
@@ -445,9 +449,29 @@ class BallTree:
                 :meth:`knn_graph` and the transform
                 :class:`~torch_geometric_erwin.transforms.AddBallGraph`
                 return on demand. (default: :obj:`None`, the nearest images)
+            source: The tree of the sources, if these are not the points of
+                this tree. (default: :obj:`None`)
         """
         from torch_geometric_erwin.tree.edges import edge_vectors
-        return edge_vectors(self, edge_index, edge_shift)
+        return edge_vectors(self, edge_index, edge_shift, source)
+
+    def edges(self, edge_index: Tensor, edge_shift: Tensor | None = None,
+              source: 'BallTree | None' = None) -> 'TreeEdges':
+        r"""Returns what layers that pass messages along the same edges have
+        in common, to give it to them in place of :obj:`edge_index`: vectors
+        along the edges, and lists of each point's edges.
+
+        Args:
+            edge_index: Sources and targets, shape :math:`(2, E)`, in any
+                order; that of :meth:`knn_graph` is the fastest.
+            edge_shift: See :meth:`edge_vectors`. (default: :obj:`None`)
+            source: See :meth:`edge_vectors`. (default: :obj:`None`)
+
+        Raises:
+            ValueError: If an edge begins or ends where there is no point.
+        """
+        from torch_geometric_erwin.tree.edges import tree_edges
+        return tree_edges(self, edge_index, edge_shift, source)
 
     def cell_of_points(self) -> Tensor:
         r"""Returns :obj:`cell` for each point, or a single one for all."""

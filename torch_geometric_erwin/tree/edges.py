@@ -1,9 +1,14 @@
-r"""The vectors along edges, in periodic cells, too."""
+r"""Edges between a tree's points: vectors along them, in periodic cells, too,
+and what layers on the same edges share.
+"""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.distance import at_least_float
+from torch_geometric_erwin.ops.message_passing import EdgeLists
 from torch_geometric_erwin.ops.periodic import (
     nearest_image,
     reduce_lattice,
@@ -12,12 +17,51 @@ from torch_geometric_erwin.ops.periodic import (
 from torch_geometric_erwin.tree.ball_tree import BallTree
 
 
+class TreeEdges(NamedTuple):
+    r"""What :meth:`~torch_geometric_erwin.BallTree.edges` returns: what layers
+    that pass messages along the same edges would compute again and again.
+
+    Args:
+        edge_index: Sources and targets, shape :math:`(2, E)`.
+        vectors: From targets to sources, shape :math:`(E, D)`.
+        lists: The edges of each target and of each source.
+    """
+    edge_index: Tensor
+    vectors: Tensor
+    lists: EdgeLists
+
+
+def tree_edges(tree: BallTree, edge_index: Tensor, edge_shift: Tensor | None,
+               source: BallTree | None) -> TreeEdges:
+    r"""See :meth:`BallTree.edges`."""
+    is_simple = source is None and tree.virtual == 'masked'
+    order = _by_slot(tree) if is_simple else None
+    lists = EdgeLists.of(edge_index, (source or tree).num_points,
+                         tree.num_points, order)
+    vectors = edge_vectors(tree, edge_index, edge_shift, source)
+    return TreeEdges(edge_index, vectors, lists)
+
+
+def _by_slot(tree: BallTree) -> Tensor:
+    r"""Returns the points in the order of their slots, where those of a ball
+    follow each other.
+    """
+    inverse, mask = tree.levels[0].inverse[0], tree.levels[0].mask
+    rank = inverse if mask is None else (mask.cumsum(0) - 1)[inverse]
+    point = torch.arange(rank.size(0), device=rank.device)
+    return torch.empty_like(rank).scatter_(0, rank, point)
+
+
 def edge_vectors(tree: BallTree, edge_index: Tensor,
-                 edge_shift: Tensor | None) -> Tensor:
+                 edge_shift: Tensor | None,
+                 source_tree: BallTree | None = None) -> Tensor:
     r"""See :meth:`BallTree.edge_vectors`."""
-    pos = at_least_float(tree.pos)
+    pos, other = at_least_float(tree.pos), source_tree or tree
     source, target = edge_index
-    vector = pos[source] - pos[target]
+    # Gradients of rows that are selected add up faster than those of indexed.
+    vector = at_least_float(other.pos).index_select(
+        0, source) - pos.index_select(0, target)
+    _expect_same_box(tree, other)
     if tree.box is None or tree.cell is None:
         _expect_no_shift(edge_shift)
         return vector
@@ -28,11 +72,20 @@ def edge_vectors(tree: BallTree, edge_index: Tensor,
     if edge_shift is None:
         return nearest_image(vector, cell)
     vector = vector + translations(edge_shift.to(vector.dtype), box)
-    if tree.image is None:
-        return vector
     # Shifts are those of positions before they were wrapped.
-    return vector + translations(tree.image[source] - tree.image[target],
-                                 cell)
+    for image, end, sign in (other.image, source, 1), (tree.image, target,
+                                                       -1):
+        if image is not None:
+            vector = vector + translations(sign * image[end], cell)
+    return vector
+
+
+def _expect_same_box(tree: BallTree, source: BallTree) -> None:
+    a, b = tree.box, source.box
+    if source is not tree and ((a is None) != (b is None) or (
+            a is not None and b is not None and not a.equal(b))):
+        raise ValueError("Expected sources and targets to have the same "
+                         "periodic cells (got different ones)")
 
 
 def _expect_no_shift(edge_shift: Tensor | None) -> None:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from scipy.special import spherical_jn
+from torch_geometric import EdgeIndex
 
 from tests.nn.hard import hard_batch
 from torch_geometric_erwin import BallTree, knn_graph, radius_graph
@@ -87,3 +88,160 @@ def test_bad_input():
         conv(x, knn_graph(pos, 3), pos)
     with pytest.raises(ValueError, match=r"Expected 'x' to .*got"):
         conv(x[1:], knn_graph(pos, 3), tree)
+
+
+class EdgeByEdge(MPNNConv):
+    r"""Whose messages somebody else may have written."""
+    def message(self, src_j, dst_i, edge):
+        return super().message(src_j, dst_i, edge)
+
+
+def hybrid_problem(n: int = 60, dtype: torch.dtype = torch.float32):
+    torch.manual_seed(0)
+    pos, batch = torch.rand(n, 3), torch.arange(n) // (n // 2)
+    tree = BallTree.build(pos, batch, ball_size=8)
+    edge_index = knn_graph(pos, 5, batch)[:, torch.randperm(5 * n)]
+    return torch.randn(n, 8).to(dtype).requires_grad_(), edge_index, tree
+
+
+def gradients(conv: MPNNConv, x: torch.Tensor, *args: object) -> list:
+    out = conv(x, *args)
+    torch.manual_seed(1)
+    return [out, *torch.autograd.grad(out, [x, *conv.parameters()],
+                                      torch.randn_like(out))]
+
+
+@pytest.mark.parametrize('aggr', ['mean', 'sum', 'add', 'max', 'std'])
+@pytest.mark.parametrize('edge_dim', [None, 2])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_edge_by_edge(aggr, edge_dim, dtype):
+    r"""It is the same."""
+    x, edge_index, tree = hybrid_problem(dtype=dtype)
+    edge_attr = None if edge_dim is None else torch.randn(
+        edge_index.size(1), edge_dim, dtype=dtype)
+    kwargs = {'aggr': aggr, 'edge_dim': edge_dim}
+    conv, other = MPNNConv(8, **kwargs).to(dtype), EdgeByEdge(8, **kwargs)
+    other.to(dtype).load_state_dict(conv.state_dict())
+    assert not other._is_fused()
+    assert conv._is_fused() == (aggr in ('mean', 'sum', 'add'))
+    args = edge_index, tree, None, edge_attr
+    for a, b in zip(gradients(conv, x, *args), gradients(other, x, *args),
+                    strict=True):
+        assert (a - b).abs().max() <= 1e-5 * (1 + b.abs().max())
+
+
+def test_whoever_looks_sees_messages():
+    x, edge_index, tree = hybrid_problem()
+    conv = MPNNConv(8)
+    expected = conv(x, edge_index, tree)
+    seen = []
+
+    def look(*args):
+        seen.append(args[-1])
+
+    for register in (
+            conv.register_message_forward_hook,
+            conv.register_propagate_forward_hook,
+            conv.register_aggregate_forward_hook,
+            conv.act.register_forward_hook,
+            conv.lin_edge.register_forward_hook,
+            conv.norm_message.register_forward_pre_hook,
+            torch.nn.modules.module.register_module_forward_hook):
+        handle = register(look)
+        out = conv(x, edge_index, tree)
+        handle.remove()
+        assert seen and torch.allclose(out, expected, atol=1e-6)
+        seen.clear()
+    conv(x, edge_index, tree)
+    assert not seen and conv._is_fused()
+
+
+@pytest.mark.parametrize('change', [
+    lambda conv: setattr(conv, 'act', torch.nn.GELU('tanh')),
+    lambda conv: setattr(conv, 'act', torch.nn.ReLU()),
+    lambda conv: setattr(conv, 'norm_message', torch.nn.Identity()),
+    lambda conv: setattr(conv, 'norm_message', torch.nn.LayerNorm(
+        8, elementwise_affine=False)),
+    lambda conv: torch.nn.utils.parametrizations.weight_norm(conv.lin_edge),
+    lambda conv: setattr(conv, 'flow', 'target_to_source')])
+def test_changed_layers(change):
+    r"""Are computed as they are now, edge by edge."""
+    x, edge_index, tree = hybrid_problem()
+    conv, other = MPNNConv(8), EdgeByEdge(8)
+    for layer in (conv, other):
+        change(layer)
+    other.load_state_dict(conv.state_dict())
+    assert torch.equal(conv(x, edge_index, tree), other(x, edge_index, tree))
+
+
+def test_layer_norm_without_bias():
+    x, edge_index, tree = hybrid_problem()
+    conv, other = MPNNConv(8), EdgeByEdge(8)
+    for layer in (conv, other):
+        layer.norm_message = torch.nn.LayerNorm(8, bias=False)
+    other.load_state_dict(conv.state_dict())
+    assert conv._is_fused()
+    assert torch.allclose(conv(x, edge_index, tree),
+                          other(x, edge_index, tree), atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', [MPNNConv, EdgeByEdge])
+def test_shared_edges(kind):
+    r"""Also of PyG's kind, and sorted or not."""
+    x, edge_index, tree = hybrid_problem()
+    conv = kind(8)
+    expected = conv(x, edge_index, tree)
+    some = EdgeIndex(edge_index, sparse_size=(60, 60))
+    for edges in (tree.edges(edge_index), some, tree.edges(some)):
+        assert torch.allclose(conv(x, edges, tree), expected, atol=1e-6)
+    for order in ('row', 'col'):
+        edges, _ = some.sort_by(order)
+        assert torch.allclose(conv(x, edges, tree), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', [MPNNConv, EdgeByEdge])
+@pytest.mark.parametrize('box', [None, 1.])
+def test_bipartite(kind, box):
+    torch.manual_seed(0)
+    atoms, beads = torch.rand(50, 3), torch.rand(7, 3)
+    trees = [BallTree.build(pos, ball_size=8, box=box)
+             for pos in (atoms, beads)]
+    edge_index = torch.stack([torch.arange(50), torch.randint(7, (50, ))])
+    x = torch.randn(50, 8), torch.randn(7, 8)
+    conv = kind(8)
+    out = conv(x, edge_index, tuple(trees), size=(50, 7))
+    assert out.shape == (7, 8)
+    both = BallTree.build(torch.cat([atoms, beads]), ball_size=8, box=box)
+    shift = torch.tensor([[0], [50]])
+    whole = conv(torch.cat(x), edge_index + shift, both)
+    assert torch.allclose(out, whole[50:], atol=1e-5)
+    shared = trees[1].edges(edge_index, source=trees[0])
+    assert torch.allclose(conv(x, shared, tuple(trees)), out, atol=1e-6)
+
+
+def test_bad_edges_and_pairs():
+    x, edge_index, tree = hybrid_problem()
+    conv = MPNNConv(8, edge_dim=2)
+    attr = torch.randn(300, 2)
+    periodic = BallTree.build(tree.pos, ball_size=8, box=1.)
+    other = BallTree.build(torch.rand(70, 3), ball_size=8).edges(edge_index)
+    for name, args in {
+        'edge_attr': (x, edge_index, tree),
+        r'\[num_edges, edge_dim\]': (x, edge_index, tree, None, attr[:5]),
+        "'size'": (x, edge_index, tree, None, attr, (60, 50)),
+        'pairs': ((x, x), edge_index, tree, None, attr),
+        r"'x\[1\]'": ((x, x[:3]), edge_index, (tree, tree), None, attr),
+        'same periodic': ((x, x), edge_index, (tree, periodic), None, attr),
+        'edge_shift': (x, tree.edges(edge_index), tree,
+                       torch.zeros(300, 3), attr),
+        'sources': (x, edge_index + 1, tree, None, attr),
+        'edges between 60 sources and 60': (x, other, tree, None, attr),
+    }.items():
+        with pytest.raises(ValueError, match=name):
+            conv(*args)
+    with pytest.raises(ValueError, match='edge_attr'):
+        MPNNConv(8)(x, edge_index, tree, None, attr)
+    with pytest.raises(ValueError, match='aggr'):
+        MPNNConv(8, aggr=['mean', 'sum'])
+    with pytest.raises(ValueError, match='edge_dim'):
+        MPNNConv(8, edge_dim=0)

@@ -17,7 +17,11 @@ from torch_geometric_erwin.nn.checks import (
     check_positive,
 )
 from torch_geometric_erwin.nn.scripting import NotScriptable
-from torch_geometric_erwin.nn.untouched import has_global_hooks, is_untouched
+from torch_geometric_erwin.nn.untouched import (
+    has_global_hooks,
+    is_untouched,
+    is_watched,
+)
 from torch_geometric_erwin.ops.ball_attention import (
     BIASES,
     Balls,
@@ -212,14 +216,7 @@ class BallAttention(NotScriptable, MessagePassing):
 
     def is_watched(self) -> bool:
         r"""Returns whether somebody wants to see or change messages."""
-        return bool(self.explain or self._propagate_forward_pre_hooks
-                    or self._propagate_forward_hooks
-                    or self._message_forward_pre_hooks
-                    or self._message_forward_hooks
-                    or self._aggregate_forward_pre_hooks
-                    or self._aggregate_forward_hooks
-                    or self._edge_update_forward_pre_hooks
-                    or self._edge_update_forward_hooks)
+        return is_watched(self)
 
     def _shares(self, tree: BallTree, partition: int | None) -> list[Share]:
         r"""Returns who attends where: all heads in one orientation, or each

@@ -1,7 +1,14 @@
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import GELU, LayerNorm, Linear
 from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.aggr import (
+    Aggregation,
+    MeanAggregation,
+    SumAggregation,
+)
 from torch_geometric.typing import OptTensor
 
 from torch_geometric_erwin.nn.checks import (
@@ -13,8 +20,18 @@ from torch_geometric_erwin.nn.checks import (
 )
 from torch_geometric_erwin.nn.conv.bessel_basis import BesselBasis
 from torch_geometric_erwin.nn.scripting import NotScriptable
+from torch_geometric_erwin.nn.untouched import (
+    has_global_hooks,
+    is_untouched,
+    is_watched,
+)
 from torch_geometric_erwin.ops.distance import length
-from torch_geometric_erwin.tree import BallTree
+from torch_geometric_erwin.ops.message_passing import message_passing
+from torch_geometric_erwin.tree import BallTree, TreeEdges
+
+# The aggregations of the kernels.
+FUSED = {MeanAggregation: 'mean', SumAggregation: 'sum'}
+STEPS = 'message', 'aggregate', 'update', 'edge_update'
 
 
 class MPNNConv(NotScriptable, MessagePassing):
@@ -36,7 +53,14 @@ class MPNNConv(NotScriptable, MessagePassing):
     \mathbf{p}_i` (in a periodic cell that of the nearest image, or of that
     which :obj:`edge_shift` tells), or with a
     Bessel basis of its length, which does not depend on the orientation in
-    space.
+    space, and with features of the edge, if there are any.
+
+    Messages by the mean or the sum are made, added up and differentiated by a
+    kernel in float32, bfloat16 and float16, which stores none of them. Edge by
+    edge, with the same result, they are made in float64, by other
+    aggregations, where second derivatives are asked for, and where somebody
+    would notice: for hooks, explainers and classes with a ``message`` of
+    their own.
 
     Args:
         channels (int): Size of each input and output sample.
@@ -50,12 +74,18 @@ class MPNNConv(NotScriptable, MessagePassing):
         cutoff (float, optional): The distance at which Bessel functions
             vanish, in the units of the positions; needed for these.
             (default: :obj:`None`)
+        edge_dim (int, optional): Size of each edge's features.
+            (default: :obj:`None`, there are none)
+        aggr (str or torch_geometric.nn.aggr.Aggregation, optional): How to
+            aggregate messages, to as many channels. (default: :obj:`"mean"`)
 
     Shapes:
         - **input:**
-          point features :math:`(N, C)`, edge indices :math:`(2, E)`, a tree
-          of :math:`N` points
-        - **output:** point features :math:`(N, C)`
+          point features :math:`(N, C)`, or of sources and targets
+          :math:`((N_{src}, C), (N_{dst}, C))`, edge indices :math:`(2, E)`, a
+          tree of :math:`N` points, or two, edge features :math:`(E, F_{edge})`
+          *(optional)*
+        - **output:** point features :math:`(N, C)`, or :math:`(N_{dst}, C)`
     """
     def __init__(
         self,
@@ -65,18 +95,28 @@ class MPNNConv(NotScriptable, MessagePassing):
         basis: str = 'position',
         num_basis: int = 8,
         cutoff: float | None = None,
+        edge_dim: int | None = None,
+        aggr: str | Aggregation = 'mean',
     ) -> None:
-        super().__init__(aggr='mean')
+        if not isinstance(aggr, str | Aggregation):
+            raise ValueError(f"Expected 'aggr' to be the name of an "
+                             f"aggregation or an 'Aggregation' (got "
+                             f"{type(aggr).__name__})")
+        super().__init__(aggr=aggr)
         check_positive('channels', channels)
         check_positive('dim', dim)
         check_choice('basis', basis, ('position', 'bessel'))
+        if edge_dim is not None:
+            check_positive('edge_dim', edge_dim)
         self.channels = channels
         self.dim = dim
+        self.edge_dim = edge_dim
 
         self.basis = None
         if basis == 'bessel':
             self.basis = BesselBasis(num_basis, cutoff)
-        width = dim if basis == 'position' else num_basis
+        width = (edge_dim or 0) + (
+            dim if basis == 'position' else num_basis)
         # MLP_e's first layer, one summand for each part of its input: those
         # of points are computed once per point and not once per edge.
         self.lin_src = Linear(channels, channels)
@@ -99,35 +139,118 @@ class MPNNConv(NotScriptable, MessagePassing):
         self.norm_message.reset_parameters()
         self.norm_update.reset_parameters()
 
-    def forward(self, x: Tensor, edge_index: Tensor, tree: BallTree,
-                edge_shift: OptTensor = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor | tuple[Tensor, Tensor],
+        edge_index: Tensor | TreeEdges,
+        tree: BallTree | tuple[BallTree, BallTree],
+        edge_shift: OptTensor = None,
+        edge_attr: OptTensor = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
         r"""Runs the forward pass of the module.
 
         Args:
-            x (torch.Tensor): The features of the points.
-            edge_index (torch.Tensor): Who tells whom.
-            tree (BallTree): The points' ball tree, which knows where they
-                are.
+            x (torch.Tensor or (torch.Tensor, torch.Tensor)): The features of
+                the points, or of sources and targets.
+            edge_index (torch.Tensor or TreeEdges): Who tells whom, or what
+                :meth:`~torch_geometric_erwin.BallTree.edges` returns, which
+                layers can share.
+            tree (BallTree or (BallTree, BallTree)): The points' ball tree,
+                which knows where they are, or those of sources and targets.
             edge_shift (torch.Tensor, optional): In a periodic cell, how many
                 of its vectors lead from sources to their images, of shape
                 :math:`(E, D)`. (default: :obj:`None`, the nearest images)
+            edge_attr (torch.Tensor, optional): The features of the edges.
+                (default: :obj:`None`)
+            size ((int, int), optional): How many sources and targets there
+                are, if that is to be checked. (default: :obj:`None`)
 
         Raises:
-            ValueError: If features and tree do not fit each other or the
-                layer.
+            ValueError: If features, edges and trees do not fit each other or
+                the layer.
         """
-        check_input(x, tree, self.channels, self.dim)
-        check_edge_index(edge_index)
-        check_edge_shift(edge_shift, edge_index, self.dim)
-        edge = tree.edge_vectors(edge_index, edge_shift)
-        if self.basis is not None:
-            edge = self.basis(length(edge))
+        x_src, x_dst, sources, targets = self._ends(x, tree, size)
+        other = None if sources is targets else sources
+        edges = self._edges(edge_index, edge_shift, targets, other)
+        src, dst = self.lin_src(x_src), self.lin_dst(x_dst)
+        edge = self._edge_features(edges.vectors, edge_attr, src.dtype)
 
-        # propagate_type: (src: Tensor, dst: Tensor, edge: Tensor)
-        out = self.propagate(edge_index, src=self.lin_src(x),
-                             dst=self.lin_dst(x), edge=edge)
-        out = self.lin_update(torch.cat([x, out.to(x.dtype)], dim=-1))
-        return x + self.norm_update(out)
+        if self._is_fused():
+            out = message_passing(
+                src, dst, edge, self.lin_edge.weight, self.norm_message.weight,
+                self.norm_message.bias, edges.edge_index, lists=edges.lists,
+                aggr=FUSED[type(self.aggr_module)],
+                eps=self.norm_message.eps)
+        else:
+            # propagate_type: (src: Tensor, dst: Tensor, edge: Tensor)
+            out = self.propagate(edges.edge_index, src=src, dst=dst,
+                                 edge=edge, size=(src.size(0), dst.size(0)))
+        out = self.lin_update(torch.cat([x_dst, out.to(x_dst.dtype)], dim=-1))
+        return x_dst + self.norm_update(out)
+
+    def _ends(self, x: Any, tree: Any, size: tuple[int, int] | None,
+              ) -> tuple[Tensor, Tensor, BallTree, BallTree]:
+        r"""Returns features and trees of sources and of targets."""
+        pairs = [isinstance(arg, tuple | list) for arg in (x, tree)]
+        if not any(pairs):
+            check_input(x, tree, self.channels, self.dim)
+            ends = x, x, tree, tree
+        elif not all(pairs) or len(x) != 2 or len(tree) != 2:
+            raise ValueError("Expected both 'x' and 'tree' to be pairs, of "
+                             "sources and targets, or neither (got 'x': "
+                             f"{type(x).__name__}, 'tree': "
+                             f"{type(tree).__name__})")
+        else:
+            for i in range(2):
+                check_input(x[i], tree[i], self.channels, self.dim, f'x[{i}]',
+                            f'tree[{i}]')
+            ends = *x, *tree
+        found = ends[0].size(0), ends[1].size(0)
+        if size is not None and tuple(size) != found:
+            raise ValueError(f"Expected 'size' to be the number of sources "
+                             f"and targets, {found} (got {tuple(size)})")
+        return ends
+
+    def _edges(self, edge_index: Any, edge_shift: Any, tree: BallTree,
+               source: BallTree | None) -> TreeEdges:
+        if not isinstance(edge_index, TreeEdges):
+            check_edge_index(edge_index)
+            check_edge_shift(edge_shift, edge_index, self.dim)
+            return tree.edges(edge_index, edge_shift, source)
+        if edge_shift is not None:
+            raise ValueError("Expected 'edge_shift' to be given to "
+                             "'tree.edges', which knows vectors already (got "
+                             "it along with 'TreeEdges')")
+        return edge_index
+
+    def _edge_features(self, vector: Tensor, edge_attr: Any,
+                       dtype: torch.dtype) -> Tensor:
+        edge = vector if self.basis is None else self.basis(length(vector))
+        edge = edge.to(dtype)
+        if self.edge_dim is None and edge_attr is None:
+            return edge
+        shape = [vector.size(0), self.edge_dim]
+        if not isinstance(edge_attr, Tensor) or list(edge_attr.shape) != shape:
+            got = (list(edge_attr.shape) if isinstance(edge_attr, Tensor)
+                   else type(edge_attr).__name__)
+            raise ValueError(f"Expected 'edge_attr' to be a tensor of shape "
+                             f"[num_edges, edge_dim], {shape} (got {got})")
+        return torch.cat([edge, edge_attr.to(dtype)], dim=1)
+
+    def _is_fused(self) -> bool:
+        r"""Whether nobody can tell if messages are made one by one."""
+        return not (
+            is_watched(self) or has_global_hooks()
+            or type(self.aggr_module) not in FUSED
+            or self.flow != 'source_to_target'
+            or any(getattr(type(self), name) is not getattr(MPNNConv, name)
+                   for name in ('propagate', *STEPS))
+            or not is_untouched(self.act, GELU)
+            or self.act.approximate != 'none'
+            or not is_untouched(self.lin_edge, Linear)
+            or not is_untouched(self.norm_message, LayerNorm)
+            or self.norm_message.weight is None)
 
     def message(self, src_j: Tensor, dst_i: Tensor, edge: Tensor) -> Tensor:
         out = src_j + dst_i + self.lin_edge(edge.to(src_j.dtype))

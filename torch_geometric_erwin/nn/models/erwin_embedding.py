@@ -95,13 +95,15 @@ class ErwinEmbedding(NotScriptable, torch.nn.Module):
                 (default: :obj:`None`, the nearest images)
         """
         x = self.lin(x)
-        if edge_index is None and len(self.convs) > 0:
+        if len(self.convs) == 0:
+            return x
+        if edge_index is None:
             tree = replace(tree, image=None)  # shifts are the tree's own
             edge_index, edge_shift = tree.knn_graph(self.k, return_shift=True)
+        edges = tree.edges(edge_index, edge_shift)
         for conv in self.convs:
-            args = x, edge_index, tree, edge_shift
             if self.ckpt_grad:
-                x = checkpoint(conv, *args, use_reentrant=False)
+                x = checkpoint(conv, x, edges, tree, use_reentrant=False)
             else:
-                x = conv(*args)
+                x = conv(x, edges, tree)
         return x
