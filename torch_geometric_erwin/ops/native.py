@@ -14,6 +14,7 @@ from torch import Tensor
 
 LARGE = 2**22  # bytes, from which on NumPy asks for large pages, too
 AMPERE = 8, 0
+VECTORS = 'portable', 'avx2', 'avx512'
 
 
 @functools.cache
@@ -53,6 +54,20 @@ def isa_level(most: int) -> int:
     """
     lib = library()
     return -1 if lib is None else lib.tge_isa_level(most)
+
+
+def widest() -> int:
+    r"""Returns which variant kernels may run at most, as :meth:`isa_level`
+    counts: what the environment variable
+    :obj:`TORCH_GEOMETRIC_ERWIN_VECTORS` says, :obj:`portable`, :obj:`avx2` or
+    :obj:`avx512` (the default).
+    """
+    name = os.environ.get('TORCH_GEOMETRIC_ERWIN_VECTORS', VECTORS[-1])
+    if name not in VECTORS:
+        raise ValueError(f"Expected the environment variable "
+                         f"'TORCH_GEOMETRIC_ERWIN_VECTORS' to be one of "
+                         f"{', '.join(VECTORS)} (got {name!r})")
+    return VECTORS.index(name)
 
 
 def wanted() -> bool:

@@ -1,4 +1,4 @@
-r"""Attention by the C++ kernel (`csrc/ball_attention.cpp`)."""
+r"""Attention by the C++ kernel (`csrc/attention/ball_attention.cpp`)."""
 
 import ctypes
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.native import fresh, library, pointer
+from torch_geometric_erwin.ops.native import fresh, library, pointer, widest
 
 BIASES = {'': 0, 'distance': 1, 'squared': 2}
 STORAGES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-WIDEST = 2  # of the variants for different vectors; tests take others
+WIDEST = widest()  # of the variants; tests take others
 
 
 class _Rows(ctypes.Structure):

@@ -1,4 +1,4 @@
-r"""Fused layers by the C++ kernels (`csrc/dense.cpp`), without derivatives.
+r"""Fused layers by the C++ kernels (`csrc/dense`), without derivatives.
 
 The formulas are in `reference`. A row's result has the same bits whatever the
 other rows are, and all results have whatever the number of threads is.
@@ -10,10 +10,10 @@ import functools
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.native import fresh, library
+from torch_geometric_erwin.ops.native import fresh, library, widest
 
 OPS = {'linear': 0, 'norm_linear': 1, 'swiglu': 2}
-WIDEST = 2  # of the variants for different vectors; tests take others
+WIDEST = widest()  # of the variants; tests take others
 SUMS = ('weight', 'bias', 'weight_out', 'bias_out', 'scale', 'pos_weight',
         'pos_bias')
 TENSORS = ('x', 'scale', 'offset', 'pos_weight', 'pos_bias', 'weight', 'bias',

@@ -6,13 +6,13 @@ import functools
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.native import fresh, library, pointer
+from torch_geometric_erwin.ops.native import fresh, library, pointer, widest
 from torch_geometric_erwin.ops.neighbors.cells import too_many_images
 from torch_geometric_erwin.ops.neighbors.problem import Problem
 
 UNLIMITED = 2**62
 TOO_MANY = 3  # as the kernel says it
-BEST = 2  # the widest vectors there are, see `isa.h`
+BEST = widest()  # of the variants
 ADDRESS, SIZE, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 SMALL = 512  # queries that are done before a second thread has started
 
