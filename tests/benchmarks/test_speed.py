@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.speed import positions
 from benchmarks.speed.compare import compare
-from benchmarks.speed.gpu import check, check_attention
+from benchmarks.speed.gpu import check, check_attention, messages
 from benchmarks.speed.gpu.context import Context
 from benchmarks.speed.report import Table
 from benchmarks.speed.timing import Rounds
@@ -41,6 +41,8 @@ def test_gpu_sections_on_the_cpu(tmp_path):
     for title in ('Checks', 'Attention against its formula in float64',
                   'Trees and neighbours', 'Attention: forward',
                   'Attention: memory, forward and backward',
+                  'Messages against their formula in float64',
+                  'Message passing: forward and backward',
                   'The whole model: forward and backward'):
         assert f'\n## {title}\n' in text and f'\n## {title}\n' in done.stdout
     assert '- failed: nothing\n' in text and 'FAILED' not in text
@@ -49,7 +51,7 @@ def test_gpu_sections_on_the_cpu(tmp_path):
 
 def test_gpu_sections_end_in_time():
     done = run('gpu', '--device', 'cpu', '--tiny', '--minutes', '0.1')
-    assert 'no time for: check, tree, attention, model' in done.stdout
+    assert 'no time for: check, tree, attention, messages, model' in done.stdout
     assert done.returncode == 0
 
 
@@ -59,6 +61,27 @@ def test_without_a_gpu():
     assert done.returncode == 2
     assert done.stdout.startswith('There is no CUDA GPU')
     assert done.stdout.count('\n') == 1
+
+
+@pytest.mark.parametrize('factor', [1., 1.001])
+def test_wrong_messages_are_noticed(context, monkeypatch, factor):
+    right = messages.message_passing
+    monkeypatch.setattr(messages, 'message_passing', lambda *args, **kwargs: (
+        factor * right(*args, **kwargs)))
+    table = messages.check(context)
+    assert len(table.rows) == 12
+    assert bool(context.failures) == (factor != 1.)
+
+
+def test_message_passing(tmp_path):
+    out = tmp_path / 'messages.md'
+    done = run('message_passing', '--sizes', '[50]', '--neighbors', '[4]',
+               '--channels', '[8]', '--memory_sizes', '[50]', '--seconds',
+               '0', '--repeats', '1', '--out', str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = out.read_text()
+    assert '\n| 50 | 16 | 64 |' in text and '\n| 10,000 | 4 | 64 |' in text
+    assert '## Extra memory, forward and backward' in text
 
 
 @pytest.mark.parametrize('factor', [1., 1.001])

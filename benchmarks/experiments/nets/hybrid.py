@@ -13,6 +13,7 @@ from torch_geometric_erwin import (
     ErwinConv,
 )
 from torch_geometric_erwin.nn import MPNNConv
+from torch_geometric_erwin.tree import TreeEdges
 
 
 class Hybrid(torch.nn.Module):
@@ -103,14 +104,14 @@ class Hybrid(torch.nn.Module):
         tree, index, inverse = tree.in_slot_order()
         x, skips = self.lin(data.x[index]), []
         for stage, pool in zip(self.encoder, self.pools, strict=False):
-            x, edge_index = stage(x, tree)
-            skips.append((x, tree, edge_index))
+            x, edges = stage(x, tree)
+            skips.append((x, tree, edges))
             x, tree = pool(x, tree)
         x, _ = self.encoder[-1](x, tree)
         for i in reversed(range(len(skips))):
-            skip, fine, edge_index = skips[i]
+            skip, fine, edges = skips[i]
             x = self.unpools[i](x, tree, skip, fine)
-            x, _ = self.decoder[i](x, fine, edge_index)
+            x, _ = self.decoder[i](x, fine, edges)
             tree = fine
         return self.mlp(x[inverse])
 
@@ -127,9 +128,9 @@ class Stage(torch.nn.Module):
                               mlp_ratio=mlp_ratio)
 
     def forward(self, x: Tensor, tree: BallTree,
-                edge_index: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if edge_index is None:
-            edge_index = tree.knn_graph(self.k)
+                edges: TreeEdges | None = None) -> tuple[Tensor, TreeEdges]:
+        if edges is None:
+            edges = tree.edges(tree.knn_graph(self.k))
         for conv in self.convs:
-            x = conv(x, edge_index, tree)
-        return self.attn(x, tree), edge_index
+            x = conv(x, edges, tree)
+        return self.attn(x, tree), edges

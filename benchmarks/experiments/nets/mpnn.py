@@ -49,10 +49,10 @@ class MPNN(torch.nn.Module):
         # The tree finds neighbors and knows where points are.
         tree = BallTree.build(data.pos, data.batch, ptr=data.ptr, box=box,
                               ball_size=32, rotations=(0., ))
-        edge_index = tree.knn_graph(self.k)
+        edges = tree.edges(tree.knn_graph(self.k))
         x = self.lin(data.x)
         for conv in self.convs:
-            x = conv(x, edge_index, tree)
+            x = conv(x, edges, tree)
         return self.mlp(x)
 
 

@@ -16,7 +16,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.speed.gpu import attention, check, model, sweep, tree
+from benchmarks.speed.gpu import (
+    attention,
+    check,
+    messages,
+    model,
+    sweep,
+    tree,
+)
 from benchmarks.speed.gpu.context import Context
 from benchmarks.speed.report import Table, command, machine, versions, write
 
@@ -26,9 +33,10 @@ PACKAGES = ('torch', 'triton', 'torch-geometric', 'torch-geometric-erwin',
 # What a section runs, and its share of the time.
 SECTIONS: dict[str, tuple[Callable[[Context], Iterator[Table]], float]] = {
     'check': (check.run, 3.), 'tree': (tree.run, .5),
-    'attention': (attention.run, 2.5), 'model': (model.run, 3.),
+    'attention': (attention.run, 2.5), 'messages': (messages.run, 1.5),
+    'model': (model.run, 3.),
     'sweep': (sweep.run, 3.)}
-USUAL = 'check,tree,attention,model'
+USUAL = 'check,tree,attention,messages,model'
 LEAST = 0.2  # minutes, with less of which no section starts
 
 
