@@ -255,6 +255,16 @@ def test_lists_of_other_devices(kernels):
         compare(found, expected, 1e-6)
 
 
+def test_expects_numbers_of_each_edge(kernels):
+    variables, edge_index = case(9, 12, 30, 8, 3)
+    variables[2] = variables[2][:-1]
+    with pytest.raises(ValueError, match=r"per edge, 30 \(got 29\)"):
+        run(variables, edge_index, 'mean')
+    few = EdgeLists.of(edge_index[:, 1:], 9, 12)
+    with pytest.raises(ValueError, match='a list of 29 edges between 9 and'):
+        run(case(9, 12, 30, 8, 3)[0], edge_index, 'mean', lists=few)
+
+
 def test_gradcheck():
     variables, edge_index = case(5, 6, 14, 3, 2)
     some = [v.detach().double().requires_grad_() for v in variables]

@@ -235,7 +235,7 @@ def test_bad_edges_and_pairs():
         'edge_shift': (x, tree.edges(edge_index), tree,
                        torch.zeros(300, 3), attr),
         'sources': (x, edge_index + 1, tree, None, attr),
-        'edges between 60 sources and 60': (x, other, tree, None, attr),
+        '300 edges between 60 sources and 60': (x, other, tree, None, attr),
     }.items():
         with pytest.raises(ValueError, match=name):
             conv(*args)

@@ -54,28 +54,36 @@ def message_passing(
 
     Returns:
         The messages of each target, shape :math:`(N_{dst}, C)`.
+
+    Raises:
+        ValueError: If there are not as many edges as numbers of edges, or
+            nodes other than features, or edges between other nodes.
     """
     variables = src, dst, edge, weight, scale, shift
+    size = src.size(0), dst.size(0)
+    _check_edges(edge, edge_index, lists, size)
     if not register.serves(*variables) or needs_formula(*variables):
         return reference.message_passing(*variables, edge_index, aggr, eps)
-    size = src.size(0), dst.size(0)
-    if lists is not None:
-        _check_lists(lists, edge, edge_index, *size)
     if lists is None or lists.is_for_cpu != (src.device.type == 'cpu'):
         lists = EdgeLists.of(edge_index, *size)
     return register.message_passing(variables, edge_index, lists, aggr, eps)
 
 
-def _check_lists(lists: EdgeLists, edge: Tensor, edge_index: Tensor,
-                 sources: int, targets: int) -> None:
+def _check_edges(edge: Tensor, edge_index: Tensor, lists: EdgeLists | None,
+                 size: tuple[int, int]) -> None:
+    r"""Kernels would read what is not there."""
+    if edge.size(0) != edge_index.size(1):
+        raise ValueError(f"Expected 'edge' to have one row per edge, "
+                         f"{edge_index.size(1)} (got {edge.size(0)})")
+    if lists is None:
+        return
     found = lists.out_ptr.size(0) - 1, lists.in_ptr.size(0) - 1
-    if found != (sources, targets):
-        raise ValueError(f"Expected edges between {sources} sources and "
-                         f"{targets} targets, as there are features of (got "
-                         f"edges between {found[0]} and {found[1]})")
-    if not edge.size(0) == edge_index.size(1) == lists.in_edges.size(0):
-        raise ValueError(f"Expected as many rows of 'edge' as edges, "
-                         f"{lists.in_edges.size(0)} (got {edge.size(0)})")
+    if found != size or lists.in_edges.size(0) != edge.size(0):
+        raise ValueError(
+            f"Expected {edge.size(0)} edges between {size[0]} sources and "
+            f"{size[1]} targets, as there are features of (got a list of "
+            f"{lists.in_edges.size(0)} edges between {found[0]} and "
+            f"{found[1]})")
 
 
 __all__ = ['EdgeLists', 'cpu', 'message_passing']
