@@ -51,7 +51,8 @@ def test_gpu_sections_on_the_cpu(tmp_path):
 
 def test_gpu_sections_end_in_time():
     done = run('gpu', '--device', 'cpu', '--tiny', '--minutes', '0.1')
-    assert 'no time for: check, tree, attention, messages, model' in done.stdout
+    assert ('no time for: check, tree, attention, messages, model'
+            in done.stdout)
     assert done.returncode == 0
 
 
