@@ -174,6 +174,15 @@ def test_changed_layers(change):
     assert torch.equal(conv(x, edge_index, tree), other(x, edge_index, tree))
 
 
+def test_message_of_an_instance():
+    x, edge_index, tree = hybrid_problem()
+    conv = MPNNConv(8)
+    before = conv(x, edge_index, tree)
+    conv.message = lambda src_j, dst_i, edge: src_j
+    assert not conv._is_fused()
+    assert not torch.allclose(conv(x, edge_index, tree), before)
+
+
 def test_layer_norm_without_bias():
     x, edge_index, tree = hybrid_problem()
     conv, other = MPNNConv(8), EdgeByEdge(8)

@@ -31,7 +31,7 @@ from torch_geometric_erwin.tree import BallTree, TreeEdges
 
 # The aggregations of the kernels.
 FUSED = {MeanAggregation: 'mean', SumAggregation: 'sum'}
-STEPS = 'message', 'aggregate', 'update', 'edge_update'
+STEPS = 'propagate', 'message', 'aggregate', 'update', 'edge_update'
 
 
 class MPNNConv(NotScriptable, MessagePassing):
@@ -245,7 +245,7 @@ class MPNNConv(NotScriptable, MessagePassing):
             or type(self.aggr_module) not in FUSED
             or self.flow != 'source_to_target'
             or any(getattr(type(self), name) is not getattr(MPNNConv, name)
-                   for name in ('propagate', *STEPS))
+                   or name in vars(self) for name in STEPS)
             or not is_untouched(self.act, GELU)
             or self.act.approximate != 'none'
             or not is_untouched(self.lin_edge, Linear)
