@@ -230,13 +230,14 @@ def test_same_bits(kernels):
         torch.set_num_threads(before)
 
 
-def test_order(kernels):
-    r"""In which nodes are taken; it does not tell."""
-    problem = case(40, 40, 200, 12, 3)
+@pytest.mark.parametrize('sources', [25, 40, 60])
+def test_order(kernels, sources):
+    r"""In which targets are taken; it does not tell."""
+    problem = case(sources, 40, 200, 12, 3)
     expected = run(*problem, 'mean', torch.float64)
     edge_index = problem[1].to(kernels[1])
     order = torch.randperm(40).to(kernels[1])
-    lists = EdgeLists.of(edge_index, 40, 40, order)
+    lists = EdgeLists.of(edge_index, sources, 40, order)
     compare(run(*problem, 'mean', device=kernels[1], lists=lists), expected,
             1e-5)
 

@@ -1,5 +1,7 @@
 r"""Who computes under the transforms of :mod:`torch.func`."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch._C import _functorch
@@ -43,6 +45,28 @@ def is_plain(x: Tensor) -> bool:
 def within_transform() -> bool:
     r"""Whether some transform of :mod:`torch.func` is under way."""
     return bool(_functorch.get_interpreter_stack())
+
+
+def by_formula(formula: Callable[..., Tensor],
+               variables: Sequence[Tensor | None], needs: Sequence[bool],
+               grad: Tensor) -> list[Tensor | None]:
+    r"""Returns differentiable gradients of those variables that need them."""
+    # Views, lest gradients go on to what a variable was made of.
+    variables = [v if v is None else v.view_as(v) for v in variables]
+    wanted = [v for v, need in zip(variables, needs, strict=True)
+              if need and v is not None]
+
+    def run(*some: Tensor) -> Tensor:
+        left = iter(some)
+        return formula(*(next(left) if need else v for v, need in
+                         zip(variables, needs, strict=True)))
+
+    if within_transform():  # it tracks what it is given
+        found = iter(torch.func.vjp(run, *wanted)[1](grad))
+    else:
+        found = iter(torch.autograd.grad(run(*wanted), wanted, grad,
+                                         create_graph=True))
+    return [next(found) if need else None for need in needs]
 
 
 def all_values(x: Tensor) -> Tensor:

@@ -109,9 +109,9 @@ void make_parts(const Args& a, Team& team, Parts* parts, int64_t* in_rows,
 
 int useful_threads(const Args& a, int64_t parts) {
   const double work = static_cast<double>(a.edges) * a.channels / 2e4;
-  const int64_t most = std::min<int64_t>(parts, a.num_threads);
-  return static_cast<int>(
-      std::max<double>(std::min<double>(1 + work, static_cast<double>(most)), 1));
+  const int64_t most = std::max<int64_t>(
+      std::min<int64_t>(parts, a.num_threads), 1);
+  return static_cast<int>(std::min(1 + work, static_cast<double>(most)));
 }
 
 // What all threads read, in rows of whole vectors.

@@ -67,10 +67,9 @@ template <int B>
 struct Batch {
   const float *row[B], *edge[B];
 
-  Batch(const Args& a, const int64_t* at, const int64_t* node,
-        const float* rows, int64_t ld) {
+  Batch(const Args& a, const int64_t* at) {
     for (int b = 0; b < B; ++b) {
-      row[b] = rows + node[at[b]] * ld;
+      row[b] = a.src + a.source[at[b]] * a.src_ld;
       edge[b] = a.edge + at[b] * a.dims;
     }
   }
@@ -148,9 +147,9 @@ struct Edges {
 
 template <int kDims, int B>
 TGE_VECTOR void add_messages(const Args& a, const Shared& s,
-                                    const int64_t* at, const Space& space) {
+                             const int64_t* at, const Space& space) {
   Moments m;
-  const Batch<B> batch(a, at, a.source, a.src, a.src_ld);
+  const Batch<B> batch(a, at);
   activate<kDims, false, B>(a, s, batch, space, &m);
   for (int64_t j = 0; j < a.channels; j += kWidth) {
     V y = load(space.sum + j);
@@ -193,7 +192,7 @@ TGE_VECTOR void add_gradients(const Args& a, const Shared& s,
                               float* sums, float* rows) {
   Moments m;
   const int64_t dims = kDims ? kDims : a.dims, whole = s.whole;
-  const Batch<B> batch(a, at, a.source, a.src, a.src_ld);
+  const Batch<B> batch(a, at);
   activate<kDims, true, B>(a, s, batch, space, &m);
   V dot[4] = {};
   for (int64_t j = 0; j < a.channels; j += kWidth) {

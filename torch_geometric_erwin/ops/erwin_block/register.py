@@ -9,10 +9,7 @@ from torch.autograd import Function
 from torch_geometric_erwin.ops.ball_attention import Balls
 from torch_geometric_erwin.ops.erwin_block import cpu, reference
 from torch_geometric_erwin.ops.erwin_block.weights import BlockWeights
-from torch_geometric_erwin.ops.transformed import (
-    needs_formula,
-    within_transform,
-)
+from torch_geometric_erwin.ops.transformed import by_formula, needs_formula
 
 VARIABLES = 3 + len(BlockWeights._fields)  # features, offsets, positions
 _WEIGHTS = ', '.join(f'Tensor{"?" if name == "slope" else ""} {name}'
@@ -119,36 +116,17 @@ def _differentiate(ctx: Any, grad: Tensor | None,
     # A graph of the gradients is wanted, or many gradients at once:
     if torch.is_grad_enabled() or needs_formula(grad):
         balls = Balls(ctx.ball_size, index, inverse, mask, box)
-        found = _by_formula(ctx, variables, needs, balls, grad)
+        found = by_formula(
+            lambda x, offset, pos, *weights: reference.erwin_block(
+                x, offset, pos, BlockWeights(*weights), balls, ctx.heads,
+                ctx.eps, ctx.bias or None),
+            variables, needs, grad)
     else:
         found = torch.ops.torch_geometric_erwin.erwin_block_backward(
             grad, *variables, index, mask, box, *saved, ctx.ball_size,
             ctx.heads, ctx.eps, ctx.bias, *needs[1:3])
     return *(x if need else None
              for x, need in zip(found, needs, strict=True)), *(None, ) * 8
-
-
-def _by_formula(ctx: Any, variables: tuple, needs: list[bool], balls: Balls,
-                grad: Tensor) -> list[Tensor | None]:
-    r"""Differentiable gradients of those variables that need them."""
-    # Views, lest gradients go on to what a variable was made of.
-    variables = tuple(v if v is None else v.view_as(v) for v in variables)
-    wanted = [v for v, need in zip(variables, needs, strict=True) if need]
-
-    def block(*some: Tensor) -> Tensor:
-        left = iter(some)
-        x, offset, pos, *weights = (next(left) if need else v for v, need in
-                                    zip(variables, needs, strict=True))
-        return reference.erwin_block(x, offset, pos, BlockWeights(*weights),
-                                     balls, ctx.heads, ctx.eps,
-                                     ctx.bias or None)
-
-    if within_transform():  # it tracks what it is given
-        found = iter(torch.func.vjp(block, *wanted)[1](grad))
-    else:
-        found = iter(torch.autograd.grad(block(*wanted), wanted, grad,
-                                         create_graph=True))
-    return [next(found) if need else None for need in needs]
 
 
 class _Block(Function):

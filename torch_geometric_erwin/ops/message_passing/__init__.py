@@ -1,8 +1,9 @@
 r"""The messages of equation 14, summed over the edges of each target.
 
-The kernels (C++ on the CPU, Triton on GPUs) compute in float32 and store
-nothing of the size of edges times channels: a target's messages are added up
-as they are made, and made again for gradients.
+The kernels (C++ on the CPU, Triton on GPUs) compute in float32 and store no
+messages: a target's are added up as they are made, and made again for
+gradients. Those of sources take, on CPUs, some rows for each source (about two
+for neighbors in space, never more than eight) until they are added up.
 """
 
 from torch import Tensor

@@ -13,10 +13,7 @@ from torch_geometric_erwin.ops.message_passing import (
     triton,
 )
 from torch_geometric_erwin.ops.message_passing.edge_lists import EdgeLists
-from torch_geometric_erwin.ops.transformed import (
-    needs_formula,
-    within_transform,
-)
+from torch_geometric_erwin.ops.transformed import by_formula, needs_formula
 
 VARIABLES = 6
 _INPUTS = ('Tensor src, Tensor dst, Tensor edge, Tensor weight, Tensor scale, '
@@ -104,35 +101,17 @@ def _differentiate(ctx: Any, grad: Tensor | None,
     needs = list(ctx.needs_input_grad[:VARIABLES])
     # A graph of the gradients is wanted, or many gradients at once:
     if torch.is_grad_enabled() or needs_formula(grad):
-        found = _by_formula(ctx, variables, needs, edge_index, grad)
+        found = by_formula(
+            lambda src, dst, edge, weight, scale, shift:
+            reference.message_passing(src, dst, edge, weight, scale, shift,
+                                      edge_index, ctx.aggr, ctx.eps),
+            variables, needs, grad)
     else:
         found = torch.ops.torch_geometric_erwin.message_passing_backward(
             grad, *variables, edge_index, a, b, c, d, e, f, order, ctx.aggr,
             ctx.eps, needs)
     return *(x if need else None
              for x, need in zip(found, needs, strict=True)), *(None, ) * 10
-
-
-def _by_formula(ctx: Any, variables: list, needs: list[bool],
-                edge_index: Tensor, grad: Tensor) -> list[Tensor | None]:
-    r"""Differentiable gradients of those variables that need them."""
-    # Views, lest gradients go on to what a variable was made of.
-    variables = [v if v is None else v.view_as(v) for v in variables]
-    wanted = [v for v, need in zip(variables, needs, strict=True) if need]
-
-    def messages(*some: Tensor) -> Tensor:
-        left = iter(some)
-        a, b, c, d, e, f = (next(left) if need else v for v, need in
-                            zip(variables, needs, strict=True))
-        return reference.message_passing(a, b, c, d, e, f, edge_index,
-                                         ctx.aggr, ctx.eps)
-
-    if within_transform():  # it tracks what it is given
-        found = iter(torch.func.vjp(messages, *wanted)[1](grad))
-    else:
-        found = iter(torch.autograd.grad(messages(*wanted), wanted, grad,
-                                         create_graph=True))
-    return [next(found) if need else None for need in needs]
 
 
 class _Messages(Function):

@@ -116,7 +116,9 @@ def backward(grad: Tensor, variables: Sequence[Any], edge_index: Tensor,
         if d_src is not None and src.size(0) > 0:
             _launch('backward_sources', src.size(0), {
                 **shared, 'target': target, 'out_ptr': out_ptr,
-                'out_edges': out_edges, 'd_src': d_src})
+                'out_edges': out_edges, 'd_src': d_src,
+                # It is of targets, and serves as many sources, too.
+                'order': order if len(src) == len(dst) else None})
     total = sums.sum(0)[:, :channels]
     found = [d_src, d_dst, d_edge, total[:dims].t(), *total[space:]]
     found[3:] = [x.contiguous().clone() for x in found[3:] if x is not None]
