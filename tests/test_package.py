@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,28 @@ def test_dependencies_point_one_way(part):
     allowed |= BRIDGES.get(part, set())
     for path in (PACKAGE / part).rglob('*.py'):
         assert parts(path) <= allowed, path
+
+
+def imported_modules(name: str, modules: dict[str, Path]) -> set[str]:
+    r"""The package's modules that a module imports, wherever it does so."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(modules[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module in modules:
+            parts = {f'{node.module}.{alias.name}' for alias in node.names}
+            inside = parts & modules.keys()
+            found |= inside | ({node.module} if parts - inside else set())
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & modules.keys()
+    return found
+
+
+def test_imports_have_no_circles():
+    modules = {}
+    for path in PACKAGE.rglob('*.py'):
+        name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+        modules[name.removesuffix('.__init__')] = path
+    graph = {name: imported_modules(name, modules) for name in modules}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(modules)
 
 
 def test_imports_without_extras():

@@ -1,6 +1,6 @@
 r"""The ball tree, the structure that every layer works on."""
 
-from torch_geometric_erwin.tree.ball_tree import BallTree, Level, Partition
+from torch_geometric_erwin.tree.ball_tree import BallTree
 from torch_geometric_erwin.tree.edges import TreeEdges
 from torch_geometric_erwin.tree.neighbors import (
     knn,
@@ -9,6 +9,7 @@ from torch_geometric_erwin.tree.neighbors import (
     radius_graph,
 )
 from torch_geometric_erwin.tree.pytree import register
+from torch_geometric_erwin.tree.structure import Level, Partition
 
 register()
 

@@ -2,7 +2,7 @@ r"""Edges between a tree's points: vectors along them, in periodic cells, too,
 and what layers on the same edges share.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch_geometric_erwin.ops.periodic import (
     reduce_lattice,
     translations,
 )
-from torch_geometric_erwin.tree.ball_tree import BallTree
+from torch_geometric_erwin.tree.knn_op import tree_knn_graph
+from torch_geometric_erwin.tree.structure import Structure
 
 
 class TreeEdges(NamedTuple):
@@ -31,8 +32,8 @@ class TreeEdges(NamedTuple):
     lists: EdgeLists
 
 
-def tree_edges(tree: BallTree, edge_index: Tensor, edge_shift: Tensor | None,
-               source: BallTree | None) -> TreeEdges:
+def tree_edges(tree: Structure, edge_index: Tensor, edge_shift: Tensor | None,
+               source: Structure | None) -> TreeEdges:
     r"""See :meth:`BallTree.edges`."""
     is_simple = source is None and tree.virtual == 'masked'
     order = _by_slot(tree) if is_simple else None
@@ -42,7 +43,7 @@ def tree_edges(tree: BallTree, edge_index: Tensor, edge_shift: Tensor | None,
     return TreeEdges(edge_index, vectors, lists)
 
 
-def _by_slot(tree: BallTree) -> Tensor:
+def _by_slot(tree: Structure) -> Tensor:
     r"""Returns the points in the order of their slots, where those of a ball
     follow each other.
     """
@@ -52,9 +53,9 @@ def _by_slot(tree: BallTree) -> Tensor:
     return torch.empty_like(rank).scatter_(0, rank, point)
 
 
-def edge_vectors(tree: BallTree, edge_index: Tensor,
+def edge_vectors(tree: Structure, edge_index: Tensor,
                  edge_shift: Tensor | None,
-                 source_tree: BallTree | None = None) -> Tensor:
+                 source_tree: Structure | None = None) -> Tensor:
     r"""See :meth:`BallTree.edge_vectors`."""
     pos, other = at_least_float(tree.pos), source_tree or tree
     source, target = edge_index
@@ -80,7 +81,7 @@ def edge_vectors(tree: BallTree, edge_index: Tensor,
     return vector
 
 
-def _expect_same_box(tree: BallTree, source: BallTree) -> None:
+def _expect_same_box(tree: Structure, source: Structure) -> None:
     a, b = tree.box, source.box
     if source is not tree and ((a is None) != (b is None) or (
             a is not None and b is not None and not a.equal(b))):
@@ -95,7 +96,46 @@ def _expect_no_shift(edge_shift: Tensor | None) -> None:
                          "is not periodic (got shifts)")
 
 
-def shift_to_caller(tree: BallTree, edge_index: Tensor,
+def balls_as_graph(tree: Structure, partition: int | None,
+                   loop: bool) -> Tensor:
+    r"""See :meth:`BallTree.edge_index`."""
+    if tree.virtual == 'copy':
+        raise ValueError("Expected 'virtual' to be 'masked' to take the "
+                         "balls as a graph of points (got 'copy')")
+    if partition is None:
+        parts = [balls_as_graph(tree, i, loop)
+                 for i in range(tree.num_orientations)]
+        return torch.cat(parts, dim=1)
+    part = tree.partition(partition)
+    index, mask = part.index, part.mask
+    slots = torch.arange(tree.num_slots, device=tree.device)
+    slots = slots.view(-1, tree.ball_size)
+    size = (len(slots), tree.ball_size, tree.ball_size)
+    target = slots.unsqueeze(2).expand(size).flatten()
+    source = slots.unsqueeze(1).expand(size).flatten()
+    keep = source != target if not loop else None
+    if mask is not None:
+        real = mask[source] & mask[target]
+        keep = real if keep is None else keep & real
+    if keep is not None:
+        source, target = source[keep], target[keep]
+    return torch.stack([index[source], index[target]])
+
+
+def knn_graph(tree: Structure, k: int, loop: bool,
+              return_shift: bool) -> Any:
+    r"""See :meth:`BallTree.knn_graph`."""
+    box = None if tree.box is None else tree.box.detach()
+    edge_index, shift = tree_knn_graph(tree.pos.detach(), tree.batch, k, loop,
+                                       tree.num_clouds, box)
+    if not return_shift:
+        return edge_index
+    if box is None:
+        return edge_index, None
+    return edge_index, shift_to_caller(tree, edge_index, shift)
+
+
+def shift_to_caller(tree: Structure, edge_index: Tensor,
                     shift: Tensor) -> Tensor:
     r"""Turns shifts of the tree's positions into those of the positions
     before they were wrapped.

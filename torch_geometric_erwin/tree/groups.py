@@ -1,16 +1,22 @@
 r"""The groups of slots that become the next level's points."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch_geometric_erwin.tree.ball_tree import Level
+from torch_geometric_erwin.tree.structure import Level, Structure
 
 
-def coarse_point(slot: Tensor, level: 'Level', coarse: 'Level') -> Tensor:
-    r"""Returns the coarse point that slots of :obj:`level` belong to."""
+def two_levels(tree: Structure) -> tuple[Level, Level]:
+    if len(tree.levels) < 2:
+        raise ValueError(
+            "Expected 'strides' to be given when the tree was built, in "
+            "order to coarsen it (got a tree with no coarser level)")
+    return tree.levels[0], tree.levels[1]
+
+
+def coarse_point(tree: Structure, slot: Tensor) -> Tensor:
+    r"""Returns the coarse point that slots belong to."""
+    level, coarse = two_levels(tree)
     assert level.stride is not None
     point = slot // level.stride
     if coarse.group is None:
@@ -22,9 +28,9 @@ def coarse_point(slot: Tensor, level: 'Level', coarse: 'Level') -> Tensor:
     return number[point]
 
 
-def children(level: 'Level',
-             coarse: 'Level') -> tuple[Tensor, Tensor | None]:
+def children(tree: Structure) -> tuple[Tensor, Tensor | None]:
     r"""See :meth:`BallTree.children`."""
+    level, coarse = two_levels(tree)
     assert level.stride is not None
     index = level.index[0].view(-1, level.stride)
     mask = level.mask

@@ -10,12 +10,12 @@ from torch_geometric_erwin.ops.build_tree import build_tree
 from torch_geometric_erwin.ops.neighbors import neighbors
 from torch_geometric_erwin.ops.neighbors.cells import Cells
 from torch_geometric_erwin.ops.neighbors.leaves import cut_leaves
-from torch_geometric_erwin.tree.build import group_clouds
 from torch_geometric_erwin.tree.checks import (
     check_box,
     check_finite,
     check_pos,
 )
+from torch_geometric_erwin.tree.clouds import group_clouds
 
 LEAF_SIZE = 16
 

@@ -5,7 +5,6 @@ the cell's faces. There each point has an image of its own.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,14 +21,27 @@ from torch_geometric_erwin.ops.periodic import (
     fractions,
     translations,
 )
-
-if TYPE_CHECKING:
-    from torch_geometric_erwin.tree.ball_tree import BallTree, Partition
+from torch_geometric_erwin.tree.groups import children, two_levels
+from torch_geometric_erwin.tree.structure import Partition, Structure, TreeT
 
 PARTS = 127  # of a cell's vector, in which places are kept
 
 
-def ball_offsets(tree: 'BallTree', partition: int) -> Tensor:
+def coarsen(tree: TreeT) -> TreeT:
+    r"""See :meth:`BallTree.coarsen`."""
+    level, coarse = two_levels(tree)
+    assert level.stride is not None
+    center, mass = group_centers(unwrap(tree, 0), tree.mass, level.index[0],
+                                 level.mask, level.stride)
+    batch = tree.batch[level.index[0][::level.stride]]
+    if coarse.group is not None:
+        center, mass = center[coarse.group], mass[coarse.group]
+        batch = batch[coarse.group]
+    return replace(tree, pos=center, mass=mass, batch=batch, image=None,
+                   levels=tree.levels[1:])
+
+
+def ball_offsets(tree: Structure, partition: int) -> Tensor:
     r"""See :meth:`BallTree.offsets`."""
     part, size = tree.partition(partition), tree.ball_size
     ball = part.inverse // size
@@ -40,9 +52,9 @@ def ball_offsets(tree: 'BallTree', partition: int) -> Tensor:
     return offset - center[ball]
 
 
-def child_offsets(tree: 'BallTree') -> Tensor:
+def child_offsets(tree: Structure) -> Tensor:
     r"""See :meth:`BallTree.child_offsets`."""
-    index, mask = tree.children()
+    index, mask = children(tree)
     offset = unwrap(tree, 0)[index]
     offset = offset - offset.detach()[:, :1]
     center, _ = means(offset, slot_masses(offset, tree.mass, index, mask))
@@ -50,7 +62,7 @@ def child_offsets(tree: 'BallTree') -> Tensor:
     return offset if mask is None else offset * mask.unsqueeze(-1)
 
 
-def unwrap(tree: 'BallTree', partition: int) -> Tensor:
+def unwrap(tree: Structure, partition: int) -> Tensor:
     r"""Returns positions in at least float32, of each point that image which
     lies with its ball's first point as they did when the ball was cut.
     """
@@ -70,7 +82,7 @@ def unwrap(tree: 'BallTree', partition: int) -> Tensor:
     return pos - translations(times, cell)
 
 
-def _frame(tree: 'BallTree', partition: int) -> Tensor:
+def _frame(tree: Structure, partition: int) -> Tensor:
     r"""Returns how many vectors of the cell take points, as they were when
     the tree was built, into the frame of an orientation.
     """
@@ -79,11 +91,11 @@ def _frame(tree: 'BallTree', partition: int) -> Tensor:
                   tree.cell_of_points().detach(), shift)
 
 
-def _first_of_ball(x: Tensor, part: 'Partition', size: int) -> Tensor:
+def _first_of_ball(x: Tensor, part: Partition, size: int) -> Tensor:
     return x[part.index[::size]][part.inverse // size]
 
 
-def with_places(tree: 'BallTree') -> 'BallTree':
+def with_places(tree: TreeT) -> TreeT:
     r"""Returns a periodic tree that remembers where points lie in their
     balls, so that they may move: for each slot how far it is from the ball's
     first, in :obj:`1 / PARTS` of the cell's vectors.
@@ -92,13 +104,13 @@ def with_places(tree: 'BallTree') -> 'BallTree':
         return tree
     levels, at = [], tree
     for i in range(tree.num_levels):
-        at = at if i == 0 else at.coarsen()
+        at = at if i == 0 else coarsen(at)
         places = tuple(_places(at, o) for o in range(at.num_orientations))
         levels.append(replace(at.levels[0], place=places))
     return replace(tree, levels=tuple(levels))
 
 
-def _places(tree: 'BallTree', partition: int) -> Tensor:
+def _places(tree: Structure, partition: int) -> Tensor:
     part = tree.partition(partition)
     assert tree.cell is not None
     along = fractions(at_least_float(tree.pos.detach()),

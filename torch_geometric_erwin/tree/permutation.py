@@ -5,17 +5,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.tree.ball_tree import BallTree, Level
-from torch_geometric_erwin.tree.build import group_clouds
 from torch_geometric_erwin.tree.checks import (
     check_finite,
     check_levels,
     check_pos,
     check_vector,
 )
+from torch_geometric_erwin.tree.clouds import group_clouds
+from torch_geometric_erwin.tree.structure import Level, TreeT
 
 
 def from_permutation(
+    kind: type[TreeT],
     pos: Tensor,
     batch: Tensor | None,
     index: Tensor,
@@ -24,7 +25,7 @@ def from_permutation(
     strides: Sequence[int],
     rotated: Sequence[Tensor] | None,
     virtual: str,
-) -> BallTree:
+) -> TreeT:
     r"""See :meth:`BallTree.from_permutation`."""
     check_pos(pos)
     check_finite(pos)
@@ -60,7 +61,7 @@ def from_permutation(
         inverse = torch.nonzero(mask).view(-1)
         group = None if len(inverse) == len(mask) else inverse
         index = (mask.cumsum(0) - 1).clamp(min=0)
-    return BallTree(pos, clouds.batch, tuple(levels), virtual=virtual)
+    return kind(pos, clouds.batch, tuple(levels), virtual=virtual)
 
 
 def _level(

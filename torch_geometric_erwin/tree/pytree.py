@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from torch_geometric_erwin.tree.ball_tree import BallTree, Level
+from torch_geometric_erwin.tree.ball_tree import BallTree
+from torch_geometric_erwin.tree.structure import Level
 
 TENSOR = 'a tensor'
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.tree.ball_tree import BallTree, Level
+from torch_geometric_erwin.tree.structure import Level, TreeT
 
 
-def in_slot_order(tree: BallTree) -> tuple[BallTree, Tensor, Tensor]:
+def in_slot_order(tree: TreeT) -> tuple[TreeT, Tensor, Tensor]:
     r"""See :meth:`BallTree.in_slot_order`."""
     if tree.virtual == 'copy':
         return _slots_as_points(tree)
@@ -26,7 +26,7 @@ def in_slot_order(tree: BallTree) -> tuple[BallTree, Tensor, Tensor]:
     return _take(tree, index, level), index, inverse
 
 
-def _slots_as_points(tree: BallTree) -> tuple[BallTree, Tensor, Tensor]:
+def _slots_as_points(tree: TreeT) -> tuple[TreeT, Tensor, Tensor]:
     level = tree.levels[0]
     index, inverse = level.index[0], level.inverse[0]
     slots = level.slots
@@ -44,7 +44,7 @@ def _slots_as_points(tree: BallTree) -> tuple[BallTree, Tensor, Tensor]:
     return _take(tree, index, level), index, inverse
 
 
-def _take(tree: BallTree, index: Tensor, level: Level) -> BallTree:
+def _take(tree: TreeT, index: Tensor, level: Level) -> TreeT:
     return replace(
         tree,
         pos=tree.pos[index],
@@ -55,7 +55,7 @@ def _take(tree: BallTree, index: Tensor, level: Level) -> BallTree:
     )
 
 
-def with_masks(tree: BallTree) -> BallTree:
+def with_masks(tree: TreeT) -> TreeT:
     r"""See :meth:`BallTree.with_masks`."""
     def fill(mask: Tensor | None, index: Tensor) -> Tensor:
         return torch.ones_like(index, dtype=torch.bool) if mask is None else (

@@ -37,9 +37,9 @@ from torch_geometric_erwin.ops.build_tree.orientation import (
     Rotation,
     in_range,
 )
-from torch_geometric_erwin.tree.ball_tree import BallTree, Level
 from torch_geometric_erwin.tree.build import in_box
 from torch_geometric_erwin.tree.offsets import with_places
+from torch_geometric_erwin.tree.structure import Level, Structure, TreeT
 
 SIZES = 'ball_tree_sizes'
 BOX = 'ball_tree_box'
@@ -53,7 +53,7 @@ CURE = ("Let 'AddBallTree' come after what reorders, adds or drops points, "
         "or build the tree again")
 
 
-def write_tree(tree: BallTree, data: Any, attr: str = 'pos') -> Any:
+def write_tree(tree: Structure, data: Any, attr: str = 'pos') -> Any:
     r"""See :meth:`BallTree.to_data`."""
     pos = data.get(attr)
     if pos is not None and pos.size(0) != tree.num_points:
@@ -106,7 +106,7 @@ def stored_positions(data: Any) -> Tensor:
     return data[name]
 
 
-def _tensors(tree: BallTree) -> dict[str, tuple[Tensor, Tensor]]:
+def _tensors(tree: Structure) -> dict[str, tuple[Tensor, Tensor]]:
     r"""Returns each tensor with each cloud's number of rows."""
     ones = torch.ones_like(tree.ptr[1:])
     sizes, tensors = [], {}
@@ -201,7 +201,7 @@ def _note_slices(data: Any, key: str, rows: Tensor) -> None:
     incs[key] = torch.zeros(len(rows), dtype=torch.long)
 
 
-def read_tree(data: Any) -> BallTree:
+def read_tree(kind: type[TreeT], data: Any) -> TreeT:
     r"""See :meth:`BallTree.from_data`."""
     if SIZES not in data:
         raise ValueError("Expected 'data' to hold a ball tree (got none: "
@@ -239,8 +239,8 @@ def read_tree(data: Any) -> BallTree:
                 place.flatten(0, 1) for place in places[i]))
         levels.append(level)
     rotations, completion = _how_it_was_built(data)
-    tree = BallTree(pos, batch, tuple(levels), rotations=rotations,
-                    completion=completion)
+    tree = kind(pos, batch, tuple(levels), rotations=rotations,
+                completion=completion)
     box = data.get(BOX)
     return tree if box is None else in_box(tree, box)
 

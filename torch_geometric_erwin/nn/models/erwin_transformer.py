@@ -14,6 +14,7 @@ from torch_geometric_erwin.nn.checks import (
 )
 from torch_geometric_erwin.nn.conv import ErwinConv
 from torch_geometric_erwin.nn.models.erwin_embedding import ErwinEmbedding
+from torch_geometric_erwin.nn.models.official import from_official
 from torch_geometric_erwin.nn.models.official_tree import order_pairs
 from torch_geometric_erwin.nn.pool import BallPooling, BallUnpooling
 from torch_geometric_erwin.nn.scripting import NotScriptable
@@ -249,8 +250,7 @@ class ErwinTransformer(NotScriptable, torch.nn.Module):
         Raises:
             ValueError: If the weights are not those of such a model.
         """
-        from torch_geometric_erwin.nn.models.official import from_official
-        return from_official(state_dict, config)
+        return from_official(ErwinTransformer, state_dict, config)
 
     def forward(
         self,

@@ -1,13 +1,12 @@
 r"""Weights of the authors' code under the names that they have here."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.nn.models.erwin_transformer import ErwinTransformer
 from torch_geometric_erwin.nn.models.official_tree import official_rotations
 
 FIRST = 'embed.embed_fn.weight'
@@ -31,12 +30,12 @@ NAMES = [
 Weights = Iterator[tuple[str, Tensor]]
 
 
-def from_official(state_dict: Mapping[str, Tensor],
-                  config: Mapping[str, Any]) -> ErwinTransformer:
+def from_official(kind: Callable[..., Any], state_dict: Mapping[str, Tensor],
+                  config: Mapping[str, Any]) -> Any:
     r"""See :meth:`ErwinTransformer.from_official`."""
     config = _check_config(config)
     strides = list(config['strides'])
-    model = ErwinTransformer(
+    model = kind(
         config['c_in'],
         config['c_hidden'][:len(strides) + 1],
         depths=config['enc_depths'],
