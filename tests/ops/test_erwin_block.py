@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.library import opcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from torch_geometric_erwin import BallTree
 from torch_geometric_erwin.nn.attention.ball_attention import balls_of
@@ -156,6 +157,32 @@ def test_function_transforms():
 
 
 @needs_kernels
+class Seen(TorchDispatchMode):
+    r"""Notes the names of operators."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('grad', [True, False])
+def test_modes_see_the_operator(grad):
+    r"""Kernels that are called at once are nobody's operators, so they are
+    not where somebody looks.
+    """
+    variables, weights, tree = case(20)
+    args = *variables, weights, balls_of(tree, 0), 2
+    with torch.set_grad_enabled(grad):
+        plain = erwin_block(*args, eps=EPS)
+        with Seen() as seen:
+            out = erwin_block(*args, eps=EPS)
+    assert 'torch_geometric_erwin.erwin_block.default' in seen.names
+    assert torch.equal(out, plain) and out.requires_grad == grad
+
+
 def test_compiles_to_one_operator():
     variables, weights, tree = case(20)
     balls = balls_of(tree, 0)

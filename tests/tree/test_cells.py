@@ -117,6 +117,16 @@ def test_a_ball_as_wide_as_its_cell():
     torch.testing.assert_close(tree.offsets(1), frame - frame.mean(0))
 
 
+@pytest.mark.parametrize('box', [None, [0.9, 1.1]])
+@pytest.mark.parametrize('size', [1, 50, 64])
+def test_offsets_of_all_orientations(size, box):
+    tree = BallTree.build(torch.rand(size, 2), ball_size=16, box=box,
+                          strides=[2], rotations=(0., 30., 60.))
+    for level in (tree, tree.coarsen(), tree.with_masks()):
+        each = torch.stack([level.offsets(i) for i in range(3)])
+        assert torch.equal(level.offsets(None), each)
+
+
 @settings(max_examples=30)
 @cases
 def test_moving_points(seed, dim, sizes):

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.clouds import SHAPES, clouds
-from torch_geometric_erwin import knn, knn_graph, radius, radius_graph
+from torch_geometric_erwin import (
+    BallTree,
+    knn,
+    knn_graph,
+    radius,
+    radius_graph,
+)
 from torch_geometric_erwin.tree.checks import check_finite
 
 EXACT = tuple(set(SHAPES) - {'huge', 'tiny'})
@@ -49,6 +55,25 @@ def test_knn_graph(cloud, k, loop, flow):
     if flow == 'source_to_target':
         edges = edges.flip(0)
     assert list(map(tuple, edges.t().tolist())) == nearest(square, k, None)
+
+
+@settings(max_examples=80, deadline=None)
+@given(clouds(most=300, shapes=EXACT), st.sampled_from([4, 16, 64, 256]),
+       st.sampled_from(['balanced', 'perfect']), st.randoms())
+def test_knn_graph_of_a_tree(cloud, ball_size, completion, random):
+    r"""Whatever the balls are like: sparse, in any order, or not compact any
+    more.
+    """
+    order = random.sample(range(len(cloud.pos)), len(cloud.pos))
+    pos, batch = cloud.pos[order], cloud.batch[order]
+    tree = BallTree.build(pos, batch, ball_size=ball_size,
+                          completion=completion)
+    clouds = tree.num_clouds
+    assert torch.equal(tree.knn_graph(5),
+                       knn_graph(pos, 5, batch, batch_size=clouds))
+    moved = tree.with_pos(pos.flip(0))
+    assert torch.equal(moved.knn_graph(5),
+                       knn_graph(pos.flip(0), 5, batch, batch_size=clouds))
 
 
 @settings(max_examples=80, deadline=None)

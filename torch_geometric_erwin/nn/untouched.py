@@ -13,8 +13,9 @@ def is_untouched(module: torch.nn.Module, kind: type) -> bool:
     tell all of what it does: not replaced, not parametrized, and with no
     hooks that wait to be called.
     """
-    return (type(module) is kind and 'forward' not in vars(module)
-            and not any(getattr(module, name) for name in HOOKS))
+    own = vars(module)
+    return (type(module) is kind and 'forward' not in own
+            and not any(own[name] for name in HOOKS))
 
 
 def is_watched(conv: MessagePassing) -> bool:

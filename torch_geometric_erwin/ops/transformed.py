@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch._C import _functorch
 from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+PLAIN = Tensor, Parameter
 
 
 def needs_formula(*tensors: Tensor | None, cell: Tensor | None = None) -> bool:
@@ -40,6 +43,19 @@ def is_plain(x: Tensor) -> bool:
     """
     return type(x) is Tensor and not torch.compiler.is_compiling() and (
         not _functorch.is_functorch_wrapped_tensor(x))
+
+
+def is_bare(*tensors: Tensor | None) -> bool:
+    r"""Whether these are plain tensors of which nobody wants derivatives, and
+    nobody watches operators: then kernels may be called at once.
+    """
+    if (torch.compiler.is_compiling() or within_transform()
+            or torch._C._len_torch_dispatch_stack() > 0):
+        return False
+    tracked = torch.is_grad_enabled()
+    return all(x is None or (type(x) in PLAIN
+                             and not (tracked and x.requires_grad))
+               for x in tensors)
 
 
 def within_transform() -> bool:

@@ -269,7 +269,7 @@ class BallTree(Structure):
         """
         return with_masks(self)
 
-    def offsets(self, partition: int = 0) -> Tensor:
+    def offsets(self, partition: int | None = 0) -> Tensor:
         r"""Returns the position of each point relative to the center of mass
         of its ball (equation 9), shape :math:`(N, D)`. Differentiable in
         :attr:`pos`.
@@ -280,7 +280,9 @@ class BallTree(Structure):
         zero (times masses), also where a ball is as wide as the cell.
 
         Args:
-            partition: The orientation. (default: :obj:`0`)
+            partition: The orientation; :obj:`None` for all of them, shape
+                :math:`(\text{orientations}, N, D)`, in one go.
+                (default: :obj:`0`)
         """
         return ball_offsets(self, partition)
 

@@ -49,7 +49,7 @@ def build(
     clouds = find_clouds(pos, batch, ptr)
     tree = periodic(kind(pos, clouds.batch, ()), clouds.ptr, box, pbc)
     order, pos = clouds.order, tree.pos
-    levels = build_tree(
+    slots = build_tree(
         pos if order is None else pos[order],
         clouds.ptr,
         ball_sizes,
@@ -59,13 +59,13 @@ def build(
         completion=completion,
         order=order,
     )
-    _warn_of_empty_slots(clouds.ptr, ball_sizes[0], levels[0])
-    return replace(
-        tree, rotations=tuple(rotations), completion=completion, levels=tuple(
-            Level(size, stride, slots.ptr, slots.index, slots.inverse,
-                  slots.mask, slots.group)
-            for size, stride, slots in zip(ball_sizes, [*strides, None],
-                                           levels, strict=True)))
+    _warn_of_empty_slots(clouds.ptr, ball_sizes[0], slots[0])
+    levels = tuple(
+        Level(size, stride, at.ptr, at.index, at.inverse, at.mask, at.group)
+        for size, stride, at in zip(ball_sizes, [*strides, None], slots,
+                                    strict=True))
+    return kind(pos, clouds.batch, levels, None, tree.box, tree.cell,
+                tree.image, 'masked', tuple(rotations), completion)
 
 
 def periodic(

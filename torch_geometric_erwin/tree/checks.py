@@ -102,6 +102,9 @@ def check_levels(
 def check_rotations(rotations: Sequence[Any],
                     dim: int | None = None) -> list[Rotation]:
     r"""Returns angles in degrees, and matrices as tuples of rows."""
+    if rotations and all(isinstance(x, float) and math.isfinite(x)
+                         for x in rotations):
+        return [*rotations]
     out: list[Rotation] = []
     for rotation in rotations:
         matrix = np.array(rotation, dtype=np.float64)

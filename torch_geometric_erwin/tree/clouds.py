@@ -65,15 +65,17 @@ def group_clouds(pos: Tensor, batch: Tensor | None,
         return _from_ptr(pos, batch, ptr)
     if batch is None:
         batch = _on_device(np.zeros(num_points, dtype=np.int64), pos)
-        ptr = torch.tensor([0, num_points], device=pos.device)
+        ptr = _on_device(np.array([0, num_points], dtype=np.int64), pos)
         return Clouds(batch, ptr, None)
     check_vector(batch, 'batch', pos, num_points)
     batch = batch.long()
     if num_points == 0:
         return Clouds(batch, batch.new_zeros(1), None)
-    is_sorted = _is_sorted(batch)
-    ends = batch[[0, -1]] if is_sorted else torch.stack(batch.aminmax())
-    low, high = ends.tolist()
+    if batch.device.type == 'cpu':
+        is_sorted, low, high = _describe(batch.numpy())
+    else:
+        is_sorted = bool((batch[1:] >= batch[:-1]).all())
+        low, high = torch.stack(batch.aminmax()).tolist()
     if low < 0:
         raise ValueError(f"Expected 'batch' to hold no negative number "
                          f"(got {low})")
@@ -88,14 +90,15 @@ def _on_device(array: np.ndarray, pos: Tensor) -> Tensor:
     r"""NumPy works on one thread; torch's would still be spinning when a
     builder starts its own.
     """
-    return torch.from_numpy(array).to(pos.device)
+    out = torch.from_numpy(array)
+    return out if pos.device.type == 'cpu' else out.to(pos.device)
 
 
-def _is_sorted(batch: Tensor) -> bool:
-    if batch.device.type == 'cpu':  # on one thread, too
-        numbers = batch.numpy()
-        return bool((numbers[1:] >= numbers[:-1]).all())
-    return bool((batch[1:] >= batch[:-1]).all())
+def _describe(batch: np.ndarray) -> tuple[bool, int, int]:
+    r"""Whether numbers are sorted, the least and the largest."""
+    if bool((batch[1:] >= batch[:-1]).all()):
+        return True, int(batch[0]), int(batch[-1])
+    return False, int(batch.min()), int(batch.max())
 
 
 def _from_ptr(pos: Tensor, batch: Tensor | None, ptr: Tensor) -> Clouds:

@@ -41,15 +41,29 @@ def coarsen(tree: TreeT) -> TreeT:
                    levels=tree.levels[1:])
 
 
-def ball_offsets(tree: Structure, partition: int) -> Tensor:
+def ball_offsets(tree: Structure, partition: int | None) -> Tensor:
     r"""See :meth:`BallTree.offsets`."""
-    part, size = tree.partition(partition), tree.ball_size
-    ball = part.inverse // size
-    pos = unwrap(tree, partition)
+    numbers = (range(tree.num_orientations) if partition is None else
+               [partition])
+    parts = [tree.partition(i) for i in numbers]
+    index = torch.stack([part.index for part in parts])
+    masks = [part.mask for part in parts if part.mask is not None]
+    mask = torch.stack(masks).view(-1, tree.ball_size) if masks else None
+    if tree.cell is None:
+        pos = at_least_float(tree.pos)[index]
+    else:
+        pos = torch.stack([unwrap(tree, i)[part.index] for i, part in
+                           zip(numbers, parts, strict=True)])
+    offset = pos.view(-1, tree.ball_size, pos.size(-1))
     # Any origin serves, and one nearby keeps numbers small.
-    offset = pos - pos.detach()[part.index[::size]][ball]
-    center, _ = group_centers(offset, tree.mass, part.index, part.mask, size)
-    return offset - center[ball]
+    offset = offset - offset.detach()[:, :1]
+    masses = slot_masses(offset, tree.mass, index.view(-1, tree.ball_size),
+                         mask)
+    center, _ = means(offset, masses)
+    offset = (offset - center.unsqueeze(1)).view(pos.shape)
+    found = [rows[part.inverse] for rows, part in zip(offset, parts,
+                                                      strict=True)]
+    return torch.stack(found) if partition is None else found[0]
 
 
 def child_offsets(tree: Structure) -> Tensor:

@@ -22,15 +22,28 @@ struct TgeTree {
   const void* pos;            // [points, dim], clouds one after the other
   const void* mass;           // [points] or null: one each
   const void* box;            // [clouds, box_rows, dim] or null
-  const int64_t* point_ptr;   // [levels, clouds + 1]
-  const int64_t* ball_ptr;    // [levels, clouds + 1]
   const int64_t* ball_sizes;  // [levels]
   const int64_t* strides;     // [levels - 1]
   const Orientation* orientations;
   const double* matrices;     // [orientations, dim, dim] or null: by angles
+  const int64_t* const* point_ptr;  // [levels] of [clouds + 1]
+  const int64_t* ball_ptr;    // [levels, clouds + 1]
   int64_t* const* index;      // [levels * orientations] of [slots]
   int64_t* const* inverse;    // [levels * orientations] of [points]
   uint8_t* const* mask;       // [levels] of [slots]
+};
+
+// How many points and balls each cloud has at each level; the same rules as
+// in `ops/build_tree/counts.py`.
+struct TgeCounts {
+  int32_t num_levels, is_perfect;
+  int64_t num_clouds;
+  const int64_t* ptr;         // [clouds + 1]: where each cloud begins
+  const int64_t* ball_sizes;  // [levels]
+  const int64_t* strides;     // [levels - 1]
+  int64_t* const* point_ptr;  // [levels] of [clouds + 1]
+  int64_t* ball_ptr;          // [levels, clouds + 1]
+  int64_t* totals;            // [levels, 2]: points, balls
 };
 
 }  // namespace tge

@@ -31,7 +31,7 @@ class TreeBuilder {
         first_cloud_(first_cloud),
         num_clouds_(last_cloud - first_cloud),
         pos_(static_cast<const T*>(args.pos) +
-             args.point_ptr[first_cloud] * dim_),
+             args.point_ptr[0][first_cloud] * dim_),
         team_(num_threads, args.num_threads),
         grower_(args.dim, team_) {
     offsets();
@@ -57,7 +57,7 @@ class TreeBuilder {
   void offsets() {
     const int64_t width = a_.num_clouds + 1;
     for (int l = 0; l < a_.num_levels; ++l) {
-      point_ptr_.push_back(slice(a_.point_ptr + l * width, point_base_));
+      point_ptr_.push_back(slice(a_.point_ptr[l], point_base_));
       ball_ptr_.push_back(slice(a_.ball_ptr + l * width, ball_base_));
       slot_.emplace_back(new int32_t[point_ptr_[l].back()]);
       first_.emplace_back(new int32_t[ball_ptr_[l].back()]);
@@ -310,7 +310,7 @@ class TreeBuilder {
 // Runs of clouds that are small against a thread's share: each is built by
 // one thread, within its cache. Empty where a large cloud needs them all.
 std::vector<int64_t> runs_of_clouds(const TgeTree& args, int threads) {
-  const int64_t* ptr = args.point_ptr;
+  const int64_t* ptr = args.point_ptr[0];
   const int64_t n = ptr[args.num_clouds];
   const int64_t share = n / (2 * threads) + 1;
   const int64_t enough =
@@ -327,7 +327,7 @@ std::vector<int64_t> runs_of_clouds(const TgeTree& args, int threads) {
 
 template <class T, class P>
 bool build_clouds(const TgeTree& args) {
-  const int64_t n = args.point_ptr[args.num_clouds];
+  const int64_t n = args.point_ptr[0][args.num_clouds];
   const int threads = static_cast<int>(std::max<int64_t>(
       1, std::min<int64_t>(args.num_threads, n / kSerial)));
   const auto ends = runs_of_clouds(args, threads);

@@ -104,12 +104,15 @@ class ErwinConv(NotScriptable, torch.nn.Module):
         for module in self.blocks:
             module.reset_parameters()  # type: ignore[operator]
 
-    def forward(self, x: Tensor, tree: BallTree) -> Tensor:
+    def forward(self, x: Tensor, tree: BallTree,
+                offsets: Tensor | None = None) -> Tensor:
         r"""Runs the forward pass of the module.
 
         Args:
             x (torch.Tensor): The features of the points.
             tree (BallTree): Their ball tree.
+            offsets (torch.Tensor, optional): What :obj:`tree.offsets(None)`
+                returns, if it is at hand. (default: :obj:`None`)
 
         Raises:
             ValueError: If features and tree do not fit each other or the
@@ -121,10 +124,10 @@ class ErwinConv(NotScriptable, torch.nn.Module):
             return self.forward(x[index], tree)[inverse]
         if self.lin is not None:
             x = self.lin(x)
-        orientations = [(self.partition + i) % tree.num_orientations
-                        for i in range(self.depth)]
-        offsets = {i: tree.offsets(i) for i in set(orientations)}
-        for i, block in zip(orientations, self.blocks, strict=True):
+        if offsets is None:
+            offsets = tree.offsets(None)
+        for i, block in enumerate(self.blocks, self.partition):
+            i = i % tree.num_orientations
             args = x, tree, i, offsets[i]
             if self.ckpt_grad:
                 x = checkpoint(block, *args, use_reentrant=False)

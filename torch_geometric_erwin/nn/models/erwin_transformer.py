@@ -302,14 +302,15 @@ class ErwinTransformer(NotScriptable, torch.nn.Module):
         level, index, inverse = tree.centered().in_slot_order()
         x, skips = x[index], []
         for conv, pool in zip(self.encoder, self.pools, strict=False):
-            x = conv(x, level)
-            skips.append((x, level))
+            offsets = level.offsets(None)
+            x = conv(x, level, offsets)
+            skips.append((x, level, offsets))
             x, level = pool(x, level)
         x = self.encoder[-1](x, level)
         for i in reversed(range(len(self.decoder))):
-            skip, fine = skips[i]
-            x = self.decoder[i](self.unpools[i](x, level, skip, fine), fine)
-            level = fine
+            skip, fine, offsets = skips[i]
+            x = self.unpools[i](x, level, skip, fine)
+            x, level = self.decoder[i](x, fine, offsets), fine
 
         whole = self.decode or not self.strides
         if whole:

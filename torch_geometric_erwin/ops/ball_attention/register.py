@@ -8,7 +8,7 @@ from torch.autograd import Function
 
 from torch_geometric_erwin.ops.ball_attention import chunked, cpu, triton
 from torch_geometric_erwin.ops.ball_attention.balls import Balls
-from torch_geometric_erwin.ops.transformed import needs_formula
+from torch_geometric_erwin.ops.transformed import is_bare, needs_formula
 
 torch.library.define(
     'torch_geometric_erwin::ball_attention',
@@ -37,6 +37,8 @@ def ball_attention(
     r"""See :func:`torch_geometric_erwin.ops.ball_attention`."""
     args = (query, key, value, pos, slope, balls.index, balls.inverse,
             balls.mask, balls.box, balls.size, bias or '')
+    if is_bare(query, key, value, pos, slope):
+        return _forward(*args)[0]
     if torch.compiler.is_compiling():
         return _operator(*args)[0]
     return _Attention.apply(*args)[0]
@@ -56,13 +58,16 @@ def _operator(*args: Any) -> tuple[Tensor, Tensor]:
     return torch.ops.torch_geometric_erwin.ball_attention(*args)
 
 
-@torch.library.impl('torch_geometric_erwin::ball_attention', ('CPU', 'CUDA'))
 def _forward(query: Tensor, key: Tensor, value: Tensor, pos: Tensor,
              slope: Tensor | None, index: Tensor, inverse: Tensor,
              mask: Tensor | None, box: Tensor | None, ball_size: int,
              bias: str) -> tuple[Tensor, Tensor]:
     return _kernels(query, pos, box, ball_size, bias).forward(
         [query, key, value], pos, slope, index, mask, box, ball_size, bias)
+
+
+torch.library.impl('torch_geometric_erwin::ball_attention', ('CPU', 'CUDA'),
+                   _forward)
 
 
 @torch.library.register_fake('torch_geometric_erwin::ball_attention')

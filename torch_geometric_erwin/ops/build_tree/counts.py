@@ -1,6 +1,7 @@
 r"""How many points and balls a cloud has at every level.
 
-All of it follows from the clouds' sizes; coordinates play no part.
+All of it follows from the clouds' sizes; coordinates play no part. See also
+`csrc/tree/counts.cpp`.
 """
 
 from dataclasses import dataclass
@@ -69,8 +70,7 @@ def count_levels(
     points = np.asarray(sizes, dtype=np.int64)
     for i, ball_size in enumerate(ball_sizes):
         stride = strides[i] if i < len(strides) else None
-        nested = i > 0 and strides[i - 1] > 1 and (
-            ball_size * strides[i - 1] >= ball_sizes[i - 1])
+        nested = is_nested(i, ball_sizes, strides)
         if i > 0:
             last = levels[-1]
             groups = last.balls * last.ball_size // strides[i - 1]
@@ -81,6 +81,12 @@ def count_levels(
             balls = np.maximum(levels[-1].balls // share, points > 0)
         levels.append(LevelCounts(points, balls, ball_size, stride, nested))
     return levels
+
+
+def is_nested(i: int, ball_sizes: list[int], strides: list[int]) -> bool:
+    r"""Whether balls of level :obj:`i` are unions of the level's before."""
+    return i > 0 and strides[i - 1] > 1 and (
+        ball_sizes[i] * strides[i - 1] >= ball_sizes[i - 1])
 
 
 def _num_balls(

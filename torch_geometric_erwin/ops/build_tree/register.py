@@ -1,12 +1,13 @@
 r"""The builder as a torch operator, opaque to the compiler."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from torch_geometric_erwin.ops.build_tree import cpu, reference, triton
 from torch_geometric_erwin.ops.build_tree.counts import (
-    LevelCounts,
     count_levels,
     nested_runs,
 )
@@ -16,14 +17,14 @@ from torch_geometric_erwin.ops.build_tree.layout import (
 )
 from torch_geometric_erwin.ops.build_tree.orientation import (
     FARTHEST,
+    Orientation,
     in_range,
     orientations,
 )
 from torch_geometric_erwin.ops.build_tree.reference import LevelTensors
 from torch_geometric_erwin.ops.native import library
 
-BUILDERS = {'cpp': cpu.build_run, 'triton': triton.build_run,
-            'torch': reference.build_run}
+BUILDERS = {'triton': triton.build_run, 'torch': reference.build_run}
 
 torch.library.define(
     'torch_geometric_erwin::build_tree',
@@ -55,26 +56,49 @@ def build_tree(
     if box is not None:
         box = _check_box(box).to(pos.dtype).contiguous()
     backend = _choose(backend, pos)
-    build_run = BUILDERS[backend]
-    sizes = _sizes(ptr) if backend == 'cpp' else _checked_sizes(pos, ptr)
-    levels = count_levels(sizes, ball_sizes, strides, perfect)
-    _check_counts(levels)
-    ways = orientations(rotations, matrices)
+    if backend == 'cpp':
+        plan = cpu.plan(tuple(ball_sizes), tuple(strides), tuple(rotations),
+                        tuple(matrices), perfect)
+        found = cpu.build_tree(pos, ptr.cpu().contiguous(), box, plan)
+    else:
+        found = _by_tensors(pos, ptr, box, ball_sizes, strides,
+                            orientations(rotations, matrices), perfect,
+                            BUILDERS[backend])
+    if found is None:
+        raise _not_finite(pos)
+    return _flatten(*found, order, strides)
+
+
+def _by_tensors(
+    pos: Tensor,
+    ptr: Tensor,
+    box: Tensor | None,
+    ball_sizes: list[int],
+    strides: list[int],
+    ways: list[Orientation],
+    perfect: bool,
+    build_run: Callable[..., list[LevelTensors] | None],
+) -> tuple[list[Tensor], list[LevelTensors]] | None:
+    r"""As :func:`cpu.build_tree`, by PyTorch's operations or Triton."""
+    levels = count_levels(_checked_sizes(pos, ptr), ball_sizes, strides,
+                          perfect)
+    cpu.check_slots(max(level.num_slots for level in levels))
+    starts = [to_device(level.ptr, pos.device) for level in levels]
     mass: Tensor | None = None
     out: list[LevelTensors] = []
     for run in nested_runs(levels):
         tensors = build_run(pos, mass, box, run, ways)
         if tensors is None:
-            raise _not_finite(pos)
+            return None
         out += tensors
         if len(out) == len(levels):
             break
         # On to the points of the next run:
         for i, (index, _, mask) in enumerate(tensors, len(out) - len(run)):
             pos, mass = reference.coarsen(pos, mass, index[0], mask,
-                                          _stride(levels, i + 1),
+                                          strides[i],
                                           levels[i + 1].num_points)
-    return _flatten(levels, out, order, pos.device)
+    return starts, out
 
 
 torch.library.impl('torch_geometric_erwin::build_tree',
@@ -127,10 +151,6 @@ def _check_box(box: Tensor) -> Tensor:
     return box
 
 
-def _sizes(ptr: Tensor) -> np.ndarray:
-    return np.diff(ptr.cpu().numpy())
-
-
 def _checked_sizes(pos: Tensor, ptr: Tensor) -> np.ndarray:
     r"""Fetches the clouds' sizes, and with them whether all positions are
     finite: the only time that the host waits for the device.
@@ -139,7 +159,7 @@ def _checked_sizes(pos: Tensor, ptr: Tensor) -> np.ndarray:
     host = torch.cat([ptr, finite]).cpu()
     if not host[-1]:
         raise _not_finite(pos)
-    return _sizes(host[:-1])
+    return np.diff(host[:-1].numpy())
 
 
 def _not_finite(pos: Tensor) -> ValueError:
@@ -153,45 +173,26 @@ def _not_finite(pos: Tensor) -> ValueError:
                       f"are finite (got up to {most:g})")
 
 
-def _check_counts(levels: list[LevelCounts]) -> None:
-    slots = max(level.num_slots for level in levels)
-    if slots >= 2**31:
-        raise ValueError(f"Expected 'pos' to need fewer than 2**31 slots "
-                         f"(got {slots})")
-
-
 def _flatten(
-    levels: list[LevelCounts],
-    tensors: list[LevelTensors],
+    starts: list[Tensor],
+    levels: list[LevelTensors],
     order: Tensor | None,
-    device: torch.device,
+    strides: list[int],
 ) -> list[Tensor]:
     out: list[Tensor] = []
-    for i, (level, slots) in enumerate(zip(levels, tensors, strict=True)):
-        index, inverse, mask = slots
+    for i, (index, inverse, mask) in enumerate(levels):
         if i == 0 and order is not None:
             index = [order[x] for x in index]
             inverse = [torch.empty_like(x).scatter_(0, order, x)
                        for x in inverse]
-        group = _groups(levels, tensors, i, device)
-        ptr = to_device(level.ptr, device)
-        out += [ptr, mask, group, *index, *inverse]
+        group = starts[i].new_empty(0) if i == 0 else _groups(
+            levels[i - 1][2], strides[i - 1], inverse[0].numel())
+        out += [starts[i], mask, group, *index, *inverse]
     return out
 
 
-def _groups(levels: list[LevelCounts], tensors: list[LevelTensors], i: int,
-            device: torch.device) -> Tensor:
+def _groups(mask: Tensor, stride: int, num_points: int) -> Tensor:
     r"""The group of slots of the level before that each point stands for."""
-    if i == 0:
-        return torch.empty(0, dtype=torch.long, device=device)
-    mask, stride = tensors[i - 1][2], _stride(levels, i)
-    if levels[i - 1].num_slots == levels[i].num_points * stride:
-        return torch.arange(levels[i].num_points, device=device)
-    filled = mask.view(-1, stride).any(1)
-    return where_true(filled, levels[i].num_points)
-
-
-def _stride(levels: list[LevelCounts], i: int) -> int:
-    stride = levels[i - 1].stride
-    assert stride is not None
-    return stride
+    if mask.numel() == num_points * stride:
+        return torch.arange(num_points, device=mask.device)
+    return where_true(mask.view(-1, stride).any(1), num_points)

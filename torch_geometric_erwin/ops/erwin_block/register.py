@@ -9,7 +9,11 @@ from torch.autograd import Function
 from torch_geometric_erwin.ops.ball_attention import Balls
 from torch_geometric_erwin.ops.erwin_block import cpu, reference
 from torch_geometric_erwin.ops.erwin_block.weights import BlockWeights
-from torch_geometric_erwin.ops.transformed import by_formula, needs_formula
+from torch_geometric_erwin.ops.transformed import (
+    by_formula,
+    is_bare,
+    needs_formula,
+)
 
 VARIABLES = 3 + len(BlockWeights._fields)  # features, offsets, positions
 _WEIGHTS = ', '.join(f'Tensor{"?" if name == "slope" else ""} {name}'
@@ -47,6 +51,8 @@ def erwin_block(
     numbers = [least if number is None else number for number in eps]
     args = (x, offset, pos, *w, balls.index, balls.inverse, balls.mask,
             balls.box, balls.size, heads, numbers, bias or '')
+    if is_bare(x, offset, pos, *w):
+        return _forward(*args)[0]
     if torch.compiler.is_compiling():
         return _operator(*args)[0]
     return _Block.apply(*args)[0]
@@ -56,12 +62,14 @@ def _operator(*args: Any) -> tuple[Tensor, ...]:
     return torch.ops.torch_geometric_erwin.erwin_block(*args)
 
 
-@torch.library.impl('torch_geometric_erwin::erwin_block', 'CPU')
 def _forward(x: Tensor, offset: Tensor, pos: Tensor,
              *args: Any) -> tuple[Tensor, ...]:
     *weights, index, _, mask, box, ball_size, heads, eps, bias = args
     return cpu.forward(x, offset, pos, BlockWeights(*weights), index, mask,
                        box, ball_size, heads, eps, bias)
+
+
+torch.library.impl('torch_geometric_erwin::erwin_block', 'CPU', _forward)
 
 
 @torch.library.register_fake('torch_geometric_erwin::erwin_block')

@@ -13,7 +13,11 @@ from torch_geometric_erwin.ops.message_passing import (
     triton,
 )
 from torch_geometric_erwin.ops.message_passing.edge_lists import EdgeLists
-from torch_geometric_erwin.ops.transformed import by_formula, needs_formula
+from torch_geometric_erwin.ops.transformed import (
+    by_formula,
+    is_bare,
+    needs_formula,
+)
 
 VARIABLES = 6
 _INPUTS = ('Tensor src, Tensor dst, Tensor edge, Tensor weight, Tensor scale, '
@@ -48,6 +52,8 @@ def message_passing(variables: tuple[Tensor | None, ...], edge_index: Tensor,
                     lists: EdgeLists, aggr: str, eps: float) -> Tensor:
     r"""See :func:`torch_geometric_erwin.ops.message_passing`."""
     args = *variables, edge_index, *lists, aggr, eps
+    if is_bare(*variables):
+        return _forward(*args)
     if torch.compiler.is_compiling():
         return _operator(*args)
     return _Messages.apply(*args)
@@ -57,12 +63,15 @@ def _operator(*args: Any) -> Tensor:
     return torch.ops.torch_geometric_erwin.message_passing(*args)
 
 
-@torch.library.impl('torch_geometric_erwin::message_passing', ('CPU', 'CUDA'))
 def _forward(*args: Any) -> Tensor:
     *variables, edge_index, a, b, c, d, e, f, order, aggr, eps = args
     lists = EdgeLists(a, b, c, d, e, f, order)
     kernels = _kernels(variables, aggr)
     return kernels.forward(variables, edge_index, lists, aggr, eps)
+
+
+torch.library.impl('torch_geometric_erwin::message_passing', ('CPU', 'CUDA'),
+                   _forward)
 
 
 @torch.library.register_fake('torch_geometric_erwin::message_passing')

@@ -2,7 +2,7 @@ r"""Periodic cells, as a neighbour search wants them."""
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,29 +44,12 @@ class Cells:
             ValueError: If the vectors of a lattice do not span it.
         """
         given = box.detach().cpu().double().numpy()
-        eye = np.eye(given.shape[-1])
-        if given.ndim == 2:
-            vectors, whole = given[..., None] * eye, None
-            dual, length = (1 / given)[..., None] * eye, given
-        else:
-            whole, vectors = _short(given), given
-            if whole is not None:
-                vectors = whole @ given
-                check_volume(given, vectors)
-            length = np.sqrt((vectors**2).sum(2))
-            if (length > 0).all():
-                dual = np.linalg.inv(vectors).swapaxes(1, 2)
-            else:
-                dual = np.linalg.pinv(vectors).swapaxes(1, 2)
-                dual[length == 0] = 0  # and not nearly so
-                length = length[length > 0]
-        if whole is None:
-            whole = np.broadcast_to(eye, vectors.shape).astype(np.int64)
-        rows = [torch.from_numpy(np.ascontiguousarray(x)).to(box.device)
-                for x in (vectors, dual, whole)]
-        return cls(rows[0], rows[1], rows[2], (
-            float(length.min(initial=np.inf)), float(length.max(initial=0.))),
-            length.size == vectors.shape[0] * vectors.shape[1])
+        found = _of_numbers(given.tobytes(), given.shape)
+        if box.device.type == 'cpu':
+            return found
+        rows = [x.to(box.device) for x in (found.vectors, found.dual,
+                                           found.whole)]
+        return replace(found, vectors=rows[0], dual=rows[1], whole=rows[2])
 
     def translate(self, cloud: Tensor, numbers: Tensor,
                   dtype: torch.dtype) -> Tensor:
@@ -117,6 +100,35 @@ class Cells:
             best = (count * length)[rows].argmin(1)
             count[rows, best] += 1 + count[rows, best] // 8  # soon a lot
         return count
+
+
+@functools.lru_cache(maxsize=16)
+def _of_numbers(numbers: bytes, shape: tuple[int, ...]) -> Cells:
+    r"""Remembers cells: in most simulations they stay the same."""
+    given = np.frombuffer(numbers).reshape(shape)
+    eye = np.eye(shape[-1])
+    if given.ndim == 2:
+        vectors, whole = given[..., None] * eye, None
+        dual, length = (1 / given)[..., None] * eye, given
+    else:
+        whole, vectors = _short(given), given
+        if whole is not None:
+            vectors = whole @ given
+            check_volume(given, vectors)
+        length = np.sqrt((vectors**2).sum(2))
+        if (length > 0).all():
+            dual = np.linalg.inv(vectors).swapaxes(1, 2)
+        else:
+            dual = np.linalg.pinv(vectors).swapaxes(1, 2)
+            dual[length == 0] = 0  # and not nearly so
+            length = length[length > 0]
+    if whole is None:
+        whole = np.broadcast_to(eye, vectors.shape).astype(np.int64)
+    rows = [torch.from_numpy(np.array(x, order='C'))
+            for x in (vectors, dual, whole)]
+    return Cells(rows[0], rows[1], rows[2], (
+        float(length.min(initial=np.inf)), float(length.max(initial=0.))),
+        length.size == vectors.shape[0] * vectors.shape[1])
 
 
 def _short(given: np.ndarray) -> np.ndarray | None:
