@@ -47,6 +47,9 @@ class AddBallTree(BaseTransform):
         pbc (torch.Tensor or list[bool] or str, optional): Which directions
             are periodic, or the name of the attribute that tells.
             (default: :obj:`None`, all)
+        axes (str, optional): :obj:`"coordinate"`, or :obj:`"principal"` for
+            balls that turn along with the cloud.
+            (default: :obj:`"coordinate"`)
     """
     def __init__(
         self,
@@ -58,6 +61,7 @@ class AddBallTree(BaseTransform):
         node_types: Sequence[str] | None = None,
         attr: str = 'pos',
         pbc: Tensor | Sequence[bool] | bool | str | None = None,
+        axes: str = 'coordinate',
     ) -> None:
         self.ball_size = ball_size
         self.strides = tuple(strides)
@@ -67,6 +71,7 @@ class AddBallTree(BaseTransform):
         self.node_types = node_types
         self.attr = attr
         self.pbc = pbc
+        self.axes = axes
 
     def forward(self, data: Data | HeteroData) -> Data | HeteroData:
         for store in stores_with_pos(data, self.node_types, self.attr):
@@ -78,6 +83,7 @@ class AddBallTree(BaseTransform):
                 strides=self.strides,
                 rotations=self.rotations,
                 completion=self.completion,
+                axes=self.axes,
                 box=find_value(store, data, self.box),
                 pbc=find_value(store, data, self.pbc),
             )
@@ -86,7 +92,8 @@ class AddBallTree(BaseTransform):
 
     def __repr__(self) -> str:
         options = {'strides': (), 'completion': 'balanced', 'box': None,
-                   'node_types': None, 'attr': 'pos', 'pbc': None}
+                   'node_types': None, 'attr': 'pos', 'pbc': None,
+                   'axes': 'coordinate'}
         return describe(self, {
             'ball_size': self.ball_size, 'rotations': self.rotations}, options)
 

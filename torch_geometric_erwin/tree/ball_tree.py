@@ -60,6 +60,8 @@ class BallTree(Structure):
             else built it.
         completion: How it was built: :obj:`"balanced"`, :obj:`"perfect"` or
             :obj:`None`.
+        axes: What nodes were split along: :obj:`"coordinate"`,
+            :obj:`"principal"` or :obj:`None`.
     """
     @staticmethod
     def build(
@@ -70,6 +72,7 @@ class BallTree(Structure):
         strides: Sequence[int] = (),
         rotations: Sequence[Rotation] = (0., 45.),
         completion: str = 'balanced',
+        axes: str = 'coordinate',
         box: Tensor | Sequence[Any] | float | None = None,
         pbc: Tensor | Sequence[Any] | bool | None = None,
         ptr: Tensor | None = None,
@@ -99,6 +102,23 @@ class BallTree(Structure):
                 the points, as evenly as whole points allow;
                 :obj:`"perfect"` is the paper's tree of :math:`2^m` slots.
                 (default: :obj:`"balanced"`)
+            axes: :obj:`"coordinate"` splits each node at the median of its
+                widest axis, as the paper does. :obj:`"principal"` splits it
+                along the axis of its largest variance, so that the balls
+                turn and mirror along with the cloud; other orientations
+                are directions between this axis and that of the second
+                largest variance, at their angles. Axes point to where a
+                node's farther points are (third moment). What then remains
+                open is decided by coordinates, so balls do not turn along
+                where variances or projections are equal, as of a lattice, a
+                cube or a circle, or points lie symmetrically; neither do
+                children of a node of two points, so use pooling that does
+                not look at their order, as that of the equivariant layers.
+                Groups of points that the first pooling joins, or else
+                balls, are not split on, but sorted. In a periodic cell axes
+                are those of the points as they lie in the cell: balls turn
+                along with the cell's own symmetries, if there are at most
+                two orientations. (default: :obj:`"coordinate"`)
             box: The periodic cell. Edges of rectangular cells: a number,
                 shape :math:`(D)` or, for each cloud, :math:`(B, D)`. Vectors
                 of any cells, as rows: shape :math:`(D, D)` or :math:`(B, D,
@@ -116,7 +136,7 @@ class BallTree(Structure):
                 positions are not finite.
         """
         return build(BallTree, pos, batch, ball_size, strides, rotations,
-                     completion, box, pbc, ptr)
+                     completion, axes, box, pbc, ptr)
 
     def with_pos(self, pos: Tensor) -> 'BallTree':
         r"""Returns the tree with its points moved, for example by a step of

@@ -12,6 +12,7 @@ from torch_geometric_erwin.ops.build_tree import LevelSlots, build_tree
 from torch_geometric_erwin.ops.build_tree.orientation import Rotation
 from torch_geometric_erwin.ops.periodic import make_cell, wrap
 from torch_geometric_erwin.tree.checks import (
+    check_axes,
     check_box,
     check_finite,
     check_levels,
@@ -34,6 +35,7 @@ def build(
     strides: Sequence[int],
     rotations: Sequence[Rotation],
     completion: str,
+    axes: str,
     box: Tensor | Sequence[Any] | float | None,
     pbc: Tensor | Sequence[Any] | bool | None,
     ptr: Tensor | None,
@@ -46,6 +48,7 @@ def build(
     if completion not in ('balanced', 'perfect'):
         raise ValueError(f"Expected 'completion' to be 'balanced' or "
                          f"'perfect' (got {completion!r})")
+    check_axes(axes, rotations)
     clouds = find_clouds(pos, batch, ptr)
     tree = periodic(kind(pos, clouds.batch, ()), clouds.ptr, box, pbc)
     order, pos = clouds.order, tree.pos
@@ -57,6 +60,7 @@ def build(
         rotations,
         box=None if tree.cell is None else tree.cell.detach(),
         completion=completion,
+        axes=axes,
         order=order,
     )
     _warn_of_empty_slots(clouds.ptr, ball_sizes[0], slots[0])
@@ -65,7 +69,7 @@ def build(
         for size, stride, at in zip(ball_sizes, [*strides, None], slots,
                                     strict=True))
     return kind(pos, clouds.batch, levels, None, tree.box, tree.cell,
-                tree.image, 'masked', tuple(rotations), completion)
+                tree.image, 'masked', tuple(rotations), completion, axes)
 
 
 def periodic(

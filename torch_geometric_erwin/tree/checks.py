@@ -121,6 +121,17 @@ def check_rotations(rotations: Sequence[Any],
     return out
 
 
+def check_axes(axes: str, rotations: Sequence[Rotation]) -> None:
+    if axes not in ('coordinate', 'principal'):
+        raise ValueError(f"Expected 'axes' to be 'coordinate' or 'principal' "
+                         f"(got {axes!r})")
+    if axes == 'principal' and not all(isinstance(x, float)
+                                       for x in rotations):
+        raise ValueError(f"Expected 'rotations' to be angles, by which "
+                         f"directions are turned between principal axes (got "
+                         f"{list(rotations)})")
+
+
 def _check_matrix(matrix: np.ndarray, dim: int | None) -> None:
     size = len(matrix) if dim is None else dim
     if matrix.shape != (size, size) or not np.allclose(

@@ -20,7 +20,8 @@ concatenate and cut it along the first dimension without adding anything:
 - :obj:`ball_tree_at_{attr}`, shape :math:`(B)`: zeros. Its name tells which
   attribute holds the positions, where that is not :obj:`pos`;
 - :obj:`ball_tree_built_{completion}_{rotations}`, shape :math:`(B)`: zeros.
-  Its name tells how the tree was built.
+  Its name tells how the tree was built; :obj:`{completion}-principal` along
+  principal axes.
 """
 
 import re
@@ -34,7 +35,6 @@ from torch_geometric.data import HeteroData
 
 from torch_geometric_erwin.ops.build_tree.orientation import (
     FARTHEST,
-    Rotation,
     in_range,
 )
 from torch_geometric_erwin.tree.build import in_box
@@ -79,7 +79,10 @@ def write_tree(tree: Structure, data: Any, attr: str = 'pos') -> Any:
     if attr != 'pos':
         tensors[AT + attr] = (torch.zeros_like(ones), ones)
     if tree.rotations is not None:
-        name = f'{BUILT}{tree.completion}_{tree.rotations!r}'
+        how = f'{tree.completion}'
+        if tree.axes == 'principal':
+            how += '-principal'
+        name = f'{BUILT}{how}_{tree.rotations!r}'
         tensors[name] = (torch.zeros_like(ones), ones)
     for key, (value, rows) in tensors.items():
         data[key] = value
@@ -238,21 +241,19 @@ def read_tree(kind: type[TreeT], data: Any) -> TreeT:
             level = replace(level, place=tuple(
                 place.flatten(0, 1) for place in places[i]))
         levels.append(level)
-    rotations, completion = _how_it_was_built(data)
-    tree = kind(pos, batch, tuple(levels), rotations=rotations,
-                completion=completion)
+    tree = kind(pos, batch, tuple(levels), **_how_it_was_built(data))
     box = data.get(BOX)
     return tree if box is None else in_box(tree, box)
 
 
-def _how_it_was_built(
-    data: Any,
-) -> tuple[tuple[Rotation, ...] | None, str | None]:
+def _how_it_was_built(data: Any) -> dict[str, Any]:
     for key in data.keys():  # noqa: SIM118
         if key.startswith(BUILT):
-            completion, _, text = key.removeprefix(BUILT).partition('_')
-            return literal_eval(text), completion
-    return None, None
+            how, _, text = key.removeprefix(BUILT).partition('_')
+            completion, _, axes = how.partition('-')
+            return {'rotations': literal_eval(text), 'completion': completion,
+                    'axes': axes or 'coordinate'}
+    return {}
 
 
 def _check_points(data: Any, pos: Tensor, ptr: Tensor,

@@ -91,6 +91,7 @@ class Structure:
     virtual: str = 'masked'
     rotations: tuple[Rotation, ...] | None = None
     completion: str | None = None
+    axes: str | None = None
 
     @property
     def ptr(self) -> Tensor:

@@ -214,7 +214,7 @@ def check_other_ops(context: Context) -> str:
     tests = 'test_schema', 'test_faketensor'
     torch.library.opcheck(
         OPS.build_tree.default,
-        (pos, ptr, None, None, [16, 16], [2], [0., 45.], [], False,
+        (pos, ptr, None, None, [16, 16], [2], [0., 45.], [], False, False,
          'auto'),
         test_utils=tests)
     torch.library.opcheck(tree_knn_graph, (pos, batch, 4, False, 2, None),

@@ -18,6 +18,7 @@ struct TgeTree {
   int32_t scalar_size;  // 4: float, 8: double
   int32_t dim, num_levels, num_orientations, num_threads;
   int32_t box_rows;           // 1: edges; more: see `ops/periodic.py`
+  int32_t is_principal;       // splits along principal axes: `principal.h`
   int64_t num_clouds;
   const void* pos;            // [points, dim], clouds one after the other
   const void* mass;           // [points] or null: one each

@@ -7,6 +7,7 @@
 
 #include "tree/layout.h"
 #include "common/parallel.h"
+#include "tree/principal.h"
 #include "tree/split.h"
 #include "tree/tiny.h"
 
@@ -29,6 +30,8 @@ struct Node {
 struct Whole {
   using State = Counts;
   int num_levels;
+  int64_t width;  // of a ball
+  int64_t group;  // slots that become one point of the next level, or a ball
   int32_t* order;
 
   int64_t divide(int64_t n, const State& node, State& left,
@@ -37,6 +40,17 @@ struct Whole {
     return tge::divide(n, node, num_levels, left, right);
   }
 
+  template <class S>
+  void finish(const S& space, typename S::Point* from, typename S::Point* to,
+              int64_t n, int64_t begin, Scratch<typename S::Scalar>& scratch,
+              const Plane* plane) const {
+    if (plane)
+      sort_groups(space, from, to, n, begin, scratch, *plane, width);
+    else
+      finish(space, from, to, n, begin, scratch);
+  }
+
+ private:
   template <class S>
   void finish(const S& space, typename S::Point* from, typename S::Point* to,
               int64_t n, int64_t begin,
@@ -51,6 +65,25 @@ struct Whole {
     split(space, from, to, n, n / 2, scratch);
     finish(space, to, from, n / 2, begin, scratch);
     finish(space, to + n / 2, from + n / 2, n - n / 2, begin + n / 2, scratch);
+  }
+
+  // Goes down to groups, whose points are sorted.
+  template <class S>
+  void sort_groups(const S& space, typename S::Point* from,
+                   typename S::Point* to, int64_t n, int64_t begin,
+                   Scratch<typename S::Scalar>& scratch, const Plane& plane,
+                   int64_t slots) const {
+    if (n == 1) {
+      order[begin] = from[0].id;
+      return;
+    }
+    PrincipalSplit<S> axis(space, plane, scratch);
+    if (slots <= group) return axis.sort(from, n, order + begin);
+    const int64_t left = n / 2;
+    axis.split(from, to, n, left, axis.alone);
+    sort_groups(space, to, from, left, begin, scratch, plane, slots / 2);
+    sort_groups(space, to + left, from + left, n - left, begin + left,
+                scratch, plane, slots / 2);
   }
 };
 
@@ -73,7 +106,8 @@ struct Balls {
 
   template <class S>
   void finish(const S&, const typename S::Point* from, typename S::Point*,
-              int64_t n, int64_t begin, Scratch<typename S::Scalar>&) const {
+              int64_t n, int64_t begin, Scratch<typename S::Scalar>&,
+              const Plane*) const {
     for (int64_t i = 0; i < n; ++i) order[begin + i] = from[i].id;
   }
 };
@@ -95,11 +129,13 @@ class Grower {
   P* points() { return buffers_[0].get(); }
 
   // Splits nodes until each is small enough for one thread, then hands them
-  // out.
+  // out: at their widest axes, or along their principal ones, turned in a
+  // plane.
   template <class Plan>
   void run(std::vector<Node<typename Plan::State>> nodes, const S& space,
-           const Plan& plan) {
+           const Plan& plan, const Plane* plane = nullptr) {
     using N = Node<typename Plan::State>;
+    plane_ = plane;
     int64_t n = 0;
     for (const N& node : nodes) n += node.n;
     const int64_t most =
@@ -160,12 +196,13 @@ class Grower {
   void step(const N& node, const S& space, const Plan& plan, N* children,
             Scratch<T>& scratch, bool together) {
     if (!divide(node, plan, children)) {
-      plan.finish(space, from(node), to(node), node.n, node.begin, scratch);
+      plan.finish(space, from(node), to(node), node.n, node.begin, scratch,
+                  plane_);
       children[0].n = children[1].n = 0;
-    } else if (together) {
+    } else if (together && !plane_) {
       split_together(space, from(node), to(node), node.n, children[0].n);
     } else {
-      split(space, from(node), to(node), node.n, children[0].n, scratch);
+      cut(space, node, children[0].n, scratch, together);
     }
   }
 
@@ -175,10 +212,26 @@ class Grower {
     N children[2];
     if (!divide(node, plan, children))
       return plan.finish(space, from(node), to(node), node.n, node.begin,
-                         scratch);
-    split(space, from(node), to(node), node.n, children[0].n, scratch);
+                         scratch, plane_);
+    cut(space, node, children[0].n, scratch, false);
     descend(children[0], space, plan, scratch);
     descend(children[1], space, plan, scratch);
+  }
+
+  template <class N>
+  void cut(const S& space, const N& node, int64_t num_left,
+           Scratch<T>& scratch, bool together) {
+    if (!plane_)
+      return tge::split(space, from(node), to(node), node.n, num_left,
+                        scratch);
+    PrincipalSplit<S> axis(space, *plane_, scratch);
+    if (together)
+      axis.split(from(node), to(node), node.n, num_left,
+                 [&](int64_t n, auto&& fn) {
+                   team_.for_each(n, [&](int64_t i, int) { fn(i); });
+                 });
+    else
+      axis.split(from(node), to(node), node.n, num_left, axis.alone);
   }
 
   // As `split`, each thread taking an even part of the points.
@@ -239,6 +292,7 @@ class Grower {
 
   const int dim_;
   Team& team_;
+  const Plane* plane_ = nullptr;
   std::vector<Scratch<T>> scratch_;
   std::vector<T> low_, high_;
   std::unique_ptr<P[]> buffers_[2];

@@ -61,6 +61,7 @@ struct Space<T, Indexed> {
 template <class T>
 struct Scratch {
   std::vector<T> keys, candidates, low, high;
+  std::vector<double> along, parts;
   std::vector<uint16_t> buckets;
   std::vector<int32_t> ties;
   std::vector<uint8_t> goes_left;

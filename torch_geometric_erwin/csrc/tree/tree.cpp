@@ -108,11 +108,20 @@ class TreeBuilder {
       const int64_t size = point_ptr_[0][c + 1] - begin;
       if (size > 0) roots.push_back({begin, size, 0, counts(c)});
     }
+    const int64_t size = a_.ball_sizes[0], stride = a_.strides[0];
     grower_.run(std::move(roots), S(dim_, turned_.get()),
-                Whole{a_.num_levels, order_.get()});
+                Whole{a_.num_levels, size, stride ? stride : size,
+                      order_.get()},
+                plane(0));
     emit(0, 0, order_.get(), nullptr);
     if (a_.num_levels * a_.num_orientations > 1) gather();
     return true;
+  }
+
+  // Which way splits along principal axes are turned, if there are such.
+  const Plane* plane(int o) {
+    plane_ = {a_.orientations[o].cosine, a_.orientations[o].sine};
+    return a_.is_principal ? &plane_ : nullptr;
   }
 
   // Loads a level's points, turned; false where a coordinate is not finite or
@@ -178,7 +187,7 @@ class TreeBuilder {
                            {ball_ptr_[l][c], ball_ptr_[l][c + 1]}});
       }
       grower_.run(std::move(roots), S(dim_, turned_.get()),
-                  Balls{first_[l].get(), turn_order_.get()});
+                  Balls{first_[l].get(), turn_order_.get()}, plane(o));
     }
     emit(l, o, turn_order_.get(), l == 0 ? order_.get() : nullptr);
     return true;
@@ -300,6 +309,7 @@ class TreeBuilder {
   const T* const pos_;
   Team team_;
   Grower<S> grower_;
+  Plane plane_;
   std::vector<int64_t> point_base_, ball_base_;  // of the clouds before
   std::vector<std::vector<int64_t>> point_ptr_, ball_ptr_;
   std::vector<std::unique_ptr<int32_t[]>> slot_, first_;

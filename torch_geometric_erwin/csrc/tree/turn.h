@@ -21,6 +21,7 @@ class Turn {
       : dim_(args.dim),
         rows_(args.box_rows),
         way_(args.orientations[orientation]) {
+    if (args.is_principal) way_.sine = 0;  // directions turn, not the cloud
     if (way_.shift != 0.0) box_ = static_cast<const T*>(args.box);
     still_ = way_.sine == 0.0 && box_ == nullptr;
     if (!args.matrices || way_.sine == 0.0) return;
@@ -127,7 +128,7 @@ class Turn {
   }
 
   const int dim_, rows_;
-  const Orientation way_;
+  Orientation way_;
   std::vector<T> matrix_;   // [dim, dim] or empty
   const T* box_ = nullptr;  // null where the cloud is not shifted
   bool still_;

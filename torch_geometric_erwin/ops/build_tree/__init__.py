@@ -45,6 +45,7 @@ def build_tree(
     *,
     box: Tensor | None = None,
     completion: str = 'balanced',
+    axes: str = 'coordinate',
     order: Tensor | None = None,
     backend: str = 'auto',
 ) -> list[LevelSlots]:
@@ -61,6 +62,8 @@ def build_tree(
             :math:`(B, R, D)`, see :mod:`torch_geometric_erwin.ops.periodic`;
             positions must lie in the cell already.
         completion: :obj:`"balanced"` or :obj:`"perfect"`.
+        axes: :obj:`"coordinate"` to split nodes at their widest axes,
+            :obj:`"principal"` along those of their largest variance.
         order: The point that each row of :obj:`pos` is, shape :math:`(N)`;
             :obj:`None` if that is the row's number.
         backend: :obj:`"cpp"`, :obj:`"triton"`, :obj:`"torch"`, or
@@ -77,7 +80,7 @@ def build_tree(
         torch.ops.torch_geometric_erwin.build_tree)
     flat = build(
         pos.detach(), ptr, box, order, ball_sizes, strides, angles, matrices,
-        completion == 'perfect', backend)
+        completion == 'perfect', axes == 'principal', backend)
     count = len(rotations)
     width = 2 * count + 3
     levels: list[LevelSlots] = []

@@ -41,6 +41,7 @@ class _Tree(ctypes.Structure):
         ('num_orientations', ctypes.c_int32),
         ('num_threads', ctypes.c_int32),
         ('box_rows', ctypes.c_int32),
+        ('is_principal', ctypes.c_int32),
         ('num_clouds', ctypes.c_int64),
         ('pos', ctypes.c_void_p),
         ('mass', ctypes.c_void_p),
@@ -67,13 +68,15 @@ class Plan:
         rotations: The angle of each orientation, in degrees.
         matrices: Their matrices, as of :func:`orientations`.
         perfect: Whether the trees are the paper's.
+        principal: Whether nodes are split along their principal axes.
     """
     def __init__(self, ball_sizes: Sequence[int], strides: Sequence[int],
                  rotations: Sequence[float], matrices: Sequence[float],
-                 perfect: bool) -> None:
+                 perfect: bool, principal: bool) -> None:
         ways = orientations(list(rotations), list(matrices))
         self.sizes, self.strides = list(ball_sizes), list(strides)
-        self.perfect, self.num_ways = perfect, len(ways)
+        self.perfect, self.principal = perfect, principal
+        self.num_ways = len(ways)
         turns = [way.matrix for way in ways if way.matrix is not None]
         self._memory = [
             np.array(ball_sizes, np.int64),
@@ -163,8 +166,9 @@ def _build_run(pos: Tensor, mass: Tensor | None, box: Tensor | None,
         pos.element_size(), pos.size(1), levels, plan.num_ways,
         torch.get_num_threads(),
         box.size(1) if box is not None and box.dim() == 3 else 1,
-        balls.size(1) - 1, pointer(pos), pointer(mass), pointer(box),
-        plan.sizes_at + at, plan.strides_at + at, plan.ways_at, plan.turns_at,
+        plan.principal, balls.size(1) - 1, pointer(pos), pointer(mass),
+        pointer(box), plan.sizes_at + at, plan.strides_at + at, plan.ways_at,
+        plan.turns_at,
         rows, balls.data_ptr(), index, inverse, mask)
     status = lib.tge_build_tree(ctypes.byref(args))
     if status == 2:

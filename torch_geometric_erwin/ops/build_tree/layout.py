@@ -4,6 +4,7 @@ See `csrc/tree/layout.h` for the rules, which are the same.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,12 +68,46 @@ class Layout:
             node.descend(left)
         return lists[0]
 
+    def order_along(self, axes: Any) -> Tensor:
+        r"""Splits along principal axes down to groups of slots that become
+        one point of the next level, or else to balls; sorts points there.
+        """
+        node, level = _Nodes(self), self.levels[0]
+        most = level.stride or level.ball_size
+        order = node.begin + node.place
+        group = [order, torch.ones_like(order)]  # where it begins, its size
+        width = torch.where(node.balls[0] == 1, level.ball_size, 0)
+        whole = torch.zeros_like(width, dtype=torch.bool)
+        for _ in range(num_splits(tree_phases(self.levels))):
+            new = ~whole & (width > 0) & (width <= most)
+            group = [torch.where(new, a, b) for a, b in
+                     zip((node.begin, node.size), group, strict=True)]
+            whole, left = whole | new, node.divide()
+            order = axes.split(order, node.begin, node.size,
+                               torch.where(whole, node.size, left.size))
+            node.descend(left)
+            width = torch.where(width > 0, width // 2, torch.where(
+                node.balls[0] == 1, level.ball_size, 0))
+        return axes.sort(order, *group)
+
     def order_of_balls(self, i: int, lists: Tensor, pos: Tensor) -> Tensor:
         r"""Splits down to a level's balls, within which the order stays."""
+        return self._in_balls(i, self.gather_balls(i, lists, pos))
+
+    def order_of_balls_along(self, i: int, axes: Any) -> Tensor:
+        r"""As :meth:`order_of_balls`, along principal axes."""
+        node = _Balls(self, i)
+        order = node.index
+        for _ in range(num_splits([ball_phase(self.levels[i])])):
+            left, middle = node.divide()
+            order = axes.split(order, node.begin, node.size, left)
+            node.descend(left, middle)
+        return self._in_balls(i, order)
+
+    def _in_balls(self, i: int, order: Tensor) -> Tensor:
         level = self.levels[i]
         ball = self._slot(i) // level.ball_size
-        ball = torch.empty_like(ball).scatter_(
-            0, self.gather_balls(i, lists, pos), ball)
+        ball = torch.empty_like(ball).scatter_(0, order, ball)
         return stable_argsort(ball, int(level.balls.sum()))
 
     def gather_balls(self, i: int, lists: Tensor, pos: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ again. All nodes of a depth are split at once. See also `csrc/tree/tree.cpp`.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from torch_geometric_erwin.ops.build_tree.orientation import (
     in_range,
     turn,
 )
+from torch_geometric_erwin.ops.build_tree.principal import PrincipalAxes
 
 # The slots of one level: `index` and `inverse` of every orientation, `mask`.
 LevelTensors = tuple[list[Tensor], list[Tensor], Tensor]
@@ -36,6 +38,7 @@ def build_run(
     levels: list[LevelCounts],
     ways: list[Orientation],
     make_layout: Callable[..., Layout] = Layout,
+    principal: bool = False,
 ) -> list[LevelTensors] | None:
     r"""Builds the levels that share a tree.
 
@@ -46,6 +49,7 @@ def build_run(
         levels: The counts of each level.
         ways: The orientations.
         make_layout: What splits nodes and lays points out.
+        principal: Whether to split nodes along their principal axes.
 
     Returns:
         The tensors of every level; :obj:`None` where a turned coordinate is
@@ -61,20 +65,29 @@ def build_run(
         orders = [torch.arange(level.num_points, device=pos.device)]
         if i == 0:
             near = pos if box is not None else to_origin(pos, cloud, clouds)
-            turned = turn(near if ways[0].sine else pos, ways[0], cell)
+            if principal:
+                orders = [layout.order_along(PrincipalAxes(pos, ways[0]))]
+            else:
+                turned = turn(near if ways[0].sine else pos, ways[0], cell)
+                orders = [layout.order(_sort_axes(turned, cloud, clouds),
+                                       turned)]
             pos = near
-            orders = [layout.order(_sort_axes(turned, cloud, clouds), turned)]
         inside = orders[0]
         for way in ways[1:]:
             if pos.size(1) == 1:
                 order = _slide(layout, i, way)
             else:
-                turned = turn(pos[inside], way,
+                still = replace(way, sine=0.) if principal else way
+                turned = turn(pos[inside], still,
                               None if cell is None else cell[inside])
                 if not _all_in_range(turned):
                     return None
-                lists = _sort_axes(turned, cloud, clouds)
-                order = layout.order_of_balls(i, lists, turned)
+                if principal:
+                    order = layout.order_of_balls_along(
+                        i, PrincipalAxes(turned, way))
+                else:
+                    lists = _sort_axes(turned, cloud, clouds)
+                    order = layout.order_of_balls(i, lists, turned)
             orders.append(inside[order])
         out.append((
             [order[rank] for order in orders],

@@ -1,6 +1,7 @@
 r"""The builder as a torch operator, opaque to the compiler."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,13 +25,16 @@ from torch_geometric_erwin.ops.build_tree.orientation import (
 from torch_geometric_erwin.ops.build_tree.reference import LevelTensors
 from torch_geometric_erwin.ops.native import library
 
-BUILDERS = {'triton': triton.build_run, 'torch': reference.build_run}
+Builder = Callable[..., list[LevelTensors] | None]
+BUILDERS: dict[str, Builder] = {
+    'triton': triton.build_run, 'torch': reference.build_run,
+    'principal': partial(reference.build_run, principal=True)}
 
 torch.library.define(
     'torch_geometric_erwin::build_tree',
     '(Tensor pos, Tensor ptr, Tensor? box, Tensor? order, int[] ball_sizes, '
     'int[] strides, float[] rotations, float[] matrices, bool perfect, '
-    'str backend) -> '
+    'bool principal, str backend) -> '
     'Tensor[]',
 )
 
@@ -45,6 +49,7 @@ def build_tree(
     rotations: list[float],
     matrices: list[float],
     perfect: bool,
+    principal: bool,
     backend: str,
 ) -> list[Tensor]:
     r"""Builds every level's `ptr`, `mask`, `group`, and for each orientation
@@ -58,12 +63,13 @@ def build_tree(
     backend = _choose(backend, pos)
     if backend == 'cpp':
         plan = cpu.plan(tuple(ball_sizes), tuple(strides), tuple(rotations),
-                        tuple(matrices), perfect)
+                        tuple(matrices), perfect, principal)
         found = cpu.build_tree(pos, ptr.cpu().contiguous(), box, plan)
     else:
+        build_run = BUILDERS['principal' if principal else backend]
         found = _by_tensors(pos, ptr, box, ball_sizes, strides,
                             orientations(rotations, matrices), perfect,
-                            BUILDERS[backend])
+                            build_run)
     if found is None:
         raise _not_finite(pos)
     return _flatten(*found, order, strides)
@@ -77,7 +83,7 @@ def _by_tensors(
     strides: list[int],
     ways: list[Orientation],
     perfect: bool,
-    build_run: Callable[..., list[LevelTensors] | None],
+    build_run: Builder,
 ) -> tuple[list[Tensor], list[LevelTensors]] | None:
     r"""As :func:`cpu.build_tree`, by PyTorch's operations or Triton."""
     levels = count_levels(_checked_sizes(pos, ptr), ball_sizes, strides,
@@ -116,6 +122,7 @@ def _fake_build_tree(
     rotations: list[float],
     matrices: list[float],
     perfect: bool,
+    principal: bool,
     backend: str,
 ) -> list[Tensor]:
     ctx = torch.library.get_ctx()

@@ -1,0 +1,167 @@
+r"""Splits along the principal axes of each node's points, which turn along
+with them. See `csrc/tree/principal.h` for the rules, which are the same.
+"""
+
+import torch
+from torch import Tensor
+
+from torch_geometric_erwin.ops.build_tree.layout import stable_argsort
+from torch_geometric_erwin.ops.build_tree.orientation import Orientation
+
+SWEEPS = 12
+FLAT = 1e-10  # of the variance: no difference
+EVEN = 1e-6  # of the third absolute moment: no skewness
+THIN = 1e-9  # of the spread: no extent
+DONE = 1e-18  # of the variance: diagonal
+BITS = {torch.float32: 22, torch.float64: 32}  # of an extent
+
+
+class PrincipalAxes:
+    r"""Orders the points of nodes along a direction of each.
+
+    Args:
+        pos: Positions, shape :math:`(N, D)`.
+        way: The orientation: by which angle directions are turned from the
+            first principal axis to the second.
+    """
+    def __init__(self, pos: Tensor, way: Orientation) -> None:
+        self.way = way
+        self.pos = pos.double()
+        self.bits = BITS[pos.dtype]
+        order = torch.arange(pos.size(0), device=pos.device)
+        for column in (pos + 0.).t().flip(0):
+            order = order[torch.sort(column[order], stable=True).indices]
+        self.tie = torch.empty_like(order)
+        self.tie[order] = torch.arange(pos.size(0), device=pos.device)
+
+    def split(self, order: Tensor, begin: Tensor, size: Tensor,
+              num_left: Tensor) -> Tensor:
+        r"""Brings the points of each node that go left before the others.
+
+        Args:
+            order: The point at each position, shape :math:`(N)`.
+            begin: Where each position's node begins, shape :math:`(N)`.
+            size: The size of each position's node, shape :math:`(N)`.
+            num_left: How many of its points go left, shape :math:`(N)`.
+        """
+        here = torch.arange(len(order), device=order.device)
+        goes_left = self._rank(order, begin, size) < num_left
+        before = goes_left.cumsum(0) - goes_left.long()
+        rank = before - before[begin]
+        to = torch.where(goes_left, begin + rank,
+                         begin + num_left + (here - begin - rank))
+        return torch.empty_like(order).scatter_(0, to, order)
+
+    def sort(self, order: Tensor, begin: Tensor, size: Tensor) -> Tensor:
+        r"""Sorts the points of each node."""
+        to = begin + self._rank(order, begin, size)
+        return torch.empty_like(order).scatter_(0, to, order)
+
+    def _rank(self, order: Tensor, begin: Tensor, size: Tensor) -> Tensor:
+        r"""Returns which one in its node the point at each position is."""
+        key = self._keys(self.pos[order], begin, size)
+        by = torch.sort(self.tie[order], stable=True).indices
+        by = by[torch.sort(key[by], stable=True).indices]
+        by = by[stable_argsort(begin[by], len(order))]
+        here = torch.arange(len(order), device=order.device)
+        return torch.empty_like(by).scatter_(0, by, here - begin[by])
+
+    def _keys(self, x: Tensor, begin: Tensor, size: Tensor) -> Tensor:
+        r"""Returns rounded projections on the node's direction."""
+        head, node = torch.unique_consecutive(begin, return_inverse=True)
+        nodes = _Nodes(node, size[head].double())
+        x = x - nodes.sum(x)[node] / nodes.size[node, None]
+        covariance = nodes.sum(x.unsqueeze(2) * x.unsqueeze(1))
+        trace = covariance.diagonal(dim1=1, dim2=2).sum(1)
+        safe = torch.where(trace > 0, trace, 1.)
+        first, second = principal_axes(covariance / safe[:, None, None])
+        t = nodes.project(x, first)
+        if self.way.sine != 0.:
+            t = t * self.way.cosine + nodes.project(x, second) * self.way.sine
+        extent = nodes.extreme(t, 'amax') - nodes.extreme(t, 'amin')
+        spread = (trace / nodes.size).sqrt()
+        thin = extent <= THIN * spread
+        exponent = torch.frexp(torch.where(thin, 1., extent)).exponent
+        key = torch.ldexp(t, self.bits - exponent[node]).round()
+        return torch.where(thin[node], 0., key)
+
+
+class _Nodes:
+    def __init__(self, node: Tensor, size: Tensor) -> None:
+        self.node, self.size = node, size
+
+    def sum(self, x: Tensor) -> Tensor:
+        return x.new_zeros(len(self.size), *x.shape[1:]).index_add_(
+            0, self.node, x)
+
+    def extreme(self, t: Tensor, reduce: str) -> Tensor:
+        return t.new_zeros(len(self.size)).scatter_reduce(
+            0, self.node, t, reduce, include_self=False)
+
+    def project(self, x: Tensor, axis: Tensor) -> Tensor:
+        r"""Returns coordinates along an axis that points to where the
+        farthest points are; if to neither side, to that of its largest
+        component.
+        """
+        t = x[:, 0] * axis[self.node, 0]
+        for a in range(1, x.size(1)):
+            t = t + x[:, a] * axis[self.node, a]
+        cube = t * t * t
+        skew, all_ = self.sum(cube), self.sum(cube.abs())
+        large = axis.abs() >= axis.abs().amax(1, keepdim=True) - FLAT
+        component = axis.gather(1, large.long().argmax(1, keepdim=True))
+        skew = torch.where(skew.abs() > EVEN * all_, skew, component[:, 0])
+        return torch.where(skew[self.node] < 0, -t, t)
+
+
+def principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Returns the axes of the largest and of the second largest variance, of
+    matrices of trace one, shape :math:`(M, D, D)`; the first ones where
+    variances do not differ.
+    """
+    variance, axes = eigenvectors(covariance)
+    dim = variance.size(1)
+    out = []
+    for _ in range(2):
+        most = variance.amax(1, keepdim=True)
+        which = (variance >= most - FLAT).long().argmax(1)
+        out.append(axes.gather(2, which.view(-1, 1, 1).expand(-1, dim, 1)))
+        if dim > 1:
+            variance = variance.scatter(1, which[:, None], -1.)
+    return out[0].squeeze(2), out[1].squeeze(2)
+
+
+def eigenvectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Jacobi's method, whose steps are the same on every machine."""
+    dim = matrix.size(1)
+    matrix = torch.where(matrix.abs() > FLAT, matrix, 0.)
+    a = [[matrix[:, i, j] for j in range(dim)] for i in range(dim)]
+    one, zero = torch.ones_like(a[0][0]), torch.zeros_like(a[0][0])
+    v = [[one if i == j else zero for j in range(dim)] for i in range(dim)]
+    for _ in range(SWEEPS):
+        for p in range(dim):
+            for q in range(p + 1, dim):
+                _rotate(a, v, p, q)
+    return (torch.stack([a[i][i] for i in range(dim)], dim=1),
+            torch.stack([torch.stack(row, dim=1) for row in v], dim=1))
+
+
+def _rotate(a: list[list[Tensor]], v: list[list[Tensor]], p: int,
+            q: int) -> None:
+    apart = a[p][q].abs() > DONE
+    half = (a[q][q] - a[p][p]) / torch.where(apart, 2 * a[p][q], 1.)
+    t = 1 / (half.abs() + (half * half + 1).sqrt())
+    t = torch.where(half < 0, -t, t)
+    t = torch.where(apart, t, 0.)
+    c = 1 / (t * t + 1).sqrt()
+    s = t * c
+    off = t * a[p][q]
+    a[p][p], a[q][q] = a[p][p] - off, a[q][q] + off
+    a[p][q] = a[q][p] = torch.where(apart, 0., a[p][q])
+    for r in range(len(a)):
+        if r not in (p, q):
+            x, y = a[r][p], a[r][q]
+            a[r][p] = a[p][r] = c * x - s * y
+            a[r][q] = a[q][r] = s * x + c * y
+        x, y = v[r][p], v[r][q]
+        v[r][p], v[r][q] = c * x - s * y, s * x + c * y
