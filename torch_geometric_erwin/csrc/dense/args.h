@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace tge {
 namespace dense {
@@ -54,25 +55,51 @@ struct Panels {
 
 struct Plan {
   Panels panels[7];
-  int64_t count;          // of these
-  int64_t packed;         // floats of all
-  int64_t scratch;        // floats of a thread
-  int64_t tile;           // rows at once
-  int64_t block;          // hidden columns at once
-  double work;            // multiplications of a row
-  int64_t sums[kNumSums];  // floats
+  int64_t count;    // of these
+  int64_t packed;   // floats of all
+  int64_t scratch;  // floats of a thread
+  int64_t kept;     // floats of a row, for sums over rows
+  int64_t tile;     // rows at once
+  int64_t block;    // hidden columns at once
+  double work;      // multiplications of a row
+};
+
+// Rows in memory.
+struct Rows {
+  const float* data;
+  int64_t ld;
+};
+
+// Rows whose gradients are kept until all of them have been added up.
+struct Group {
+  int64_t begin, rows;
+  float* kept;  // [rows, plan.kept]
+};
+
+// A gradient that is a sum over rows, or some rows of it: left^T right, and
+// the sums of the columns of `left`.
+struct Total {
+  Rows left, right;
+  int64_t height, width;
+  float* sums;  // [height, width]
+  int64_t ld;
+  float* bias;           // [height], or null
+  const float* inverse;  // [rows]: if not null, the sums are [width], of
+                         // inverse * left * right
 };
 
 // How a layer is computed with the vectors of an instruction set. Functions
-// work on `rows` rows from `begin` on; `fresh` ones are the first of a sum.
+// work on `rows` rows from `begin` on, which `backward` counts from the
+// group's first; `fresh` ones are the first of a sum.
 struct Kernel {
   Plan (*plan)(const Args&, bool backward);
   void (*pack)(const Panels&, int64_t panel, float* packed);
   void (*forward)(const Args&, const Plan&, const float* packed,
                   int64_t begin, int64_t rows, float* scratch);
   void (*backward)(const Args&, const Plan&, const float* packed,
-                   int64_t begin, int64_t rows, bool fresh,
-                   float* const* sums, float* scratch);
+                   const Group&, int64_t begin, int64_t rows);
+  std::vector<Total> (*totals)(const Args&, const Plan&, const Group&);
+  void (*accumulate)(const Total&, int64_t rows, bool fresh, float* scratch);
   int64_t panel, tall;  // columns of a panel, rows of a tile in registers
 };
 

@@ -2,12 +2,10 @@
 // divided among threads, and the choice of a variant for the machine.
 #include <algorithm>
 #include <cmath>
-#include <condition_variable>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <utility>
 #include <vector>
@@ -61,6 +59,24 @@ void pack(const Kernel& kernel, const Plan& plan, Team& team, float* packed) {
   for (int64_t i = 0; i < count; ++i) work(i, 0);  // as threads start
 }
 
+// Calls `fn(begin, rows, thread)` for tiles of all rows, of which all but the
+// last have as many as registers hold, several times over.
+template <class Fn>
+void for_tiles(const Kernel& kernel, const Plan& plan, Team& team,
+               int64_t rows, Fn&& fn) {
+  // Several for each thread, as these are not equally fast.
+  const int64_t few = team.size() > 1 ? 4 * team.size() : 1;
+  const int64_t tiles = std::max((rows + plan.tile - 1) / plan.tile,
+                                 std::min(few, rows / kernel.tall));
+  const auto cut = [&](int64_t i) {
+    const int64_t at = rows * i / tiles + kernel.tall - 1;
+    return std::min(at / kernel.tall * kernel.tall, rows);
+  };
+  team.for_each(tiles, [&](int64_t i, int thread) {
+    fn(cut(i), cut(i + 1) - cut(i), thread);
+  });
+}
+
 void forward(const Kernel& kernel, const Args& a) {
   const Plan plan = kernel.plan(a, false);
   Team team(useful_threads(a, plan, a.num_threads), a.num_threads);
@@ -69,107 +85,47 @@ void forward(const Kernel& kernel, const Args& a) {
   float* const packed = memory.take(plan.packed);
   float* const spaces = memory.take(team.size() * scratch);
   pack(kernel, plan, team, packed);
-  // Several for each thread, as these are not equally fast.
-  const int64_t few = team.size() > 1 ? 4 * team.size() : 1;
-  const int64_t tiles = std::max((a.rows + plan.tile - 1) / plan.tile,
-                                 std::min(few, a.rows / kernel.tall));
-  team.for_each(tiles, [&](int64_t i, int thread) {
-    const int64_t begin = a.rows * i / tiles, end = a.rows * (i + 1) / tiles;
-    kernel.forward(a, plan, packed, begin, end - begin,
-                   spaces + thread * scratch);
-  });
+  for_tiles(kernel, plan, team, a.rows,
+            [&](int64_t begin, int64_t rows, int thread) {
+              kernel.forward(a, plan, packed, begin, rows,
+                             spaces + thread * scratch);
+            });
 }
 
-// What some rows add to the gradients that are sums.
-struct Sums {
-  float* parts[kNumSums];
-
-  Sums(const Plan& plan, float* space) {
-    for (int i = 0; i < kNumSums; ++i) {
-      parts[i] = space;
-      space += plan.sums[i];
-    }
-  }
-
-  static int64_t floats(const Plan& plan) {
-    int64_t all = 0;
-    for (const int64_t size : plan.sums) all += size;
-    return all;
-  }
-
-  void add_to(const Plan& plan, float* const* out) const {
-    for (int i = 0; i < kNumSums; ++i)
-      for (int64_t j = 0; j < plan.sums[i]; ++j) out[i][j] += parts[i][j];
-  }
-};
-
-// Lets tasks pass one after the other.
-class Turns {
- public:
-  void wait(int64_t turn) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    moved_.wait(lock, [&] { return next_ == turn; });
-  }
-
-  void pass() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      ++next_;
-    }
-    moved_.notify_all();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable moved_;
-  int64_t next_ = 0;
-};
-
-constexpr int64_t kMostSums = 1 << 24;  // floats of all threads' sums
-
-// The number of threads must not matter: sums depend on how rows are grouped.
-int64_t count_chunks(int64_t rows) {
-  const int64_t few = std::min<int64_t>(rows / 128, 8);
-  return std::max<int64_t>(std::min<int64_t>(std::max(rows / 512, few), 256),
-                           1);
-}
-
-void clear(const Plan& plan, float* const* sums, bool all) {
-  for (int i = 0; i < kNumSums; ++i)
-    if (all || (i != kWeight && i != kWeightOut))
-      std::fill_n(sums[i], plan.sums[i], 0.f);
+// Sums over rows go through memory once for each group, and gradients of a
+// group's rows should stay in a cache.
+int64_t count_groups(const Plan& plan, int64_t rows) {
+  const int64_t fit = (1 << 21) / (plan.kept + 1);
+  const int64_t most = std::min<int64_t>(std::max<int64_t>(fit, 512), 2048);
+  return std::max<int64_t>((rows + most - 1) / most, 1);
 }
 
 void backward(const Kernel& kernel, const Args& a) {
   const Plan plan = kernel.plan(a, true);
-  if (a.rows == 0) return clear(plan, a.sums, true);
-  const int64_t chunks = count_chunks(a.rows);
+  const int64_t groups = count_groups(plan, a.rows);
+  const int64_t kept = ((a.rows + groups - 1) / groups) * plan.kept + 16;
+  Team team(useful_threads(a, plan, a.num_threads), a.num_threads);
   const int64_t scratch = Scratch::whole(plan.scratch);
-  const int64_t size = chunks > 1 ? Scratch::whole(Sums::floats(plan)) : 0;
-  const int64_t most = std::min(chunks, kMostSums / (size + 1) + 1);
-  Team team(useful_threads(a, plan, most), a.num_threads);
-  Scratch memory(Scratch::whole(plan.packed) + team.size() * (scratch + size));
+  Scratch memory(Scratch::whole(plan.packed) + team.size() * scratch +
+                 Scratch::whole(kept));
   float* const packed = memory.take(plan.packed);
   float* const spaces = memory.take(team.size() * scratch);
-  float* const sums = memory.take(team.size() * size);
+  Group group{0, 0, memory.take(kept)};
   pack(kernel, plan, team, packed);
-  Turns turns;
-  team.for_each(chunks, [&](int64_t chunk, int thread) {
-    const Sums own(plan, sums + thread * size);
-    float* const* parts = chunk ? own.parts : a.sums;
-    clear(plan, parts, false);
-    const int64_t begin = a.rows * chunk / chunks;
-    const int64_t rows = a.rows * (chunk + 1) / chunks - begin;
-    const int64_t tiles = (rows + plan.tile - 1) / plan.tile;
-    for (int64_t i = 0; i < tiles; ++i) {
-      const int64_t from = rows * i / tiles, to = rows * (i + 1) / tiles;
-      kernel.backward(a, plan, packed, begin + from, to - from, i == 0, parts,
-                      spaces + thread * scratch);
-    }
-    turns.wait(chunk);
-    if (chunk) own.add_to(plan, a.sums);
-    turns.pass();
-  });
+  for (int64_t i = 0; i < groups; ++i) {
+    group.begin = a.rows * i / groups;
+    group.rows = a.rows * (i + 1) / groups - group.begin;
+    for_tiles(kernel, plan, team, group.rows,
+              [&](int64_t begin, int64_t rows, int) {
+                kernel.backward(a, plan, packed, group, begin, rows);
+              });
+    const std::vector<Total> totals = kernel.totals(a, plan, group);
+    team.for_each(static_cast<int64_t>(totals.size()),
+                  [&](int64_t j, int thread) {
+                    kernel.accumulate(totals[j], group.rows, i == 0,
+                                      spaces + thread * scratch);
+                  });
+  }
 }
 
 }  // namespace

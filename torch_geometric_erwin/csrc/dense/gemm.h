@@ -48,7 +48,8 @@ struct Product {
   int64_t ldc;
 };
 
-// kAcross: `a` is transposed, a row after the other of the inner dimension.
+// kAcross: `a` is transposed, a row after the other of the inner dimension,
+// in groups as `pack_columns` makes them.
 // The sums are K = i * J + j; written out, they never leave their registers.
 template <int J, bool kAcross, size_t... K>
 TGE_VECTOR void multiply_sums(const Product& p, std::index_sequence<K...>) {
@@ -56,6 +57,7 @@ TGE_VECTOR void multiply_sums(const Product& p, std::index_sequence<K...>) {
       load(p.from + K / J * p.ldf + K % J * kWidth)...};
   const float *a = p.a, *b = p.b;
   const int64_t lda = p.lda, ldb = p.ldb;
+#pragma GCC unroll 4  // else decoding instructions takes longest
   for (int64_t k = 0; k < p.depth; ++k) {
     const V x[2] = {load(b), load(b + (J - 1) * kWidth)};
     ((sums[K] = fma(x[K % J], splat(kAcross ? a[K / J] : a[K / J * lda]),
@@ -121,7 +123,7 @@ static void multiply_panel(Product p, int64_t rows, int64_t columns) {
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t i = rows * g / groups;
     const int64_t size = rows * (g + 1) / groups - i;
-    p.a = first.a + i * (kAcross ? 1 : p.lda);
+    p.a = first.a + (kAcross ? g * kTall * p.depth : i * p.lda);
     p.from = first.from + i * p.ldf;
     p.plus = first.plus ? first.plus + i * p.ldp : nullptr;
     p.c = first.c + i * p.ldc;
@@ -130,12 +132,6 @@ static void multiply_panel(Product p, int64_t rows, int64_t columns) {
                                 : multiply_edge(p, tile, size, columns);
   }
 }
-
-// Rows in memory.
-struct Rows {
-  const float* data;
-  int64_t ld;
-};
 
 // c = from + a b + plus with `depth` columns of `a`, and of `b` the rows from
 // `row` and `width` columns from `column`, at which a panel starts.
@@ -170,21 +166,63 @@ static void multiply(Rows a, int64_t rows, const Panels& b,
 // Zeros, for all columns.
 static Rows zeros() { return {kZeros, -1}; }
 
-// sums += left^T right, [height, width]. Of `right` whole vectors are read.
-static void accumulate(Rows left, Rows right, int64_t rows, int64_t height,
-                       int64_t width, bool fresh, float* sums, int64_t ld) {
-  for (int64_t j = 0; j < width; j += kPanel) {
-    Product p{};
-    p.a = left.data;
-    p.lda = left.ld;
-    p.b = right.data + j;
-    p.ldb = right.ld;
-    p.depth = rows;
-    p.from = fresh ? kZeros : sums + j;
-    p.ldf = fresh ? 0 : ld;
-    p.c = sums + j;
-    p.ldc = ld;
-    multiply_panel<true>(p, height, std::min(kPanel, width - j));
+constexpr int64_t kHeight = 128;  // of a total, at most
+
+// Floats that `accumulate` works on.
+static int64_t accumulating() {
+  const int64_t groups = (kHeight + kTall - 1) / kTall;
+  return kDepth * (kPanel + groups * kTall);
+}
+
+// The groups of columns that `multiply_panel` makes, each by itself.
+TGE_TARGET static void pack_columns(Rows from, int64_t depth, int64_t width,
+                                    float* to) {
+  const int64_t groups = (width + kTall - 1) / kTall;
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t j = width * g / groups;
+    const int64_t size = width * (g + 1) / groups - j;
+    const float* x = from.data + j;
+    for (int64_t k = 0; k < depth; ++k, x += from.ld, to += kTall)
+      size == kTall ? std::memcpy(to, x, kTall * sizeof(float))
+                    : std::memcpy(to, x, size * sizeof(float));
+  }
+}
+
+// A panel's columns; those past the last are zero.
+TGE_TARGET static void pack_panel(Rows from, int64_t depth, int64_t width,
+                                  float* to) {
+  const float* x = from.data;
+  for (int64_t k = 0; k < depth; ++k, x += from.ld)
+    for (int64_t j = 0; j < width; j += kWidth, to += kWidth)
+      store(to, load_part(x + j, width - j));
+}
+
+// sums += left^T right, of rows that are side by side first.
+static void accumulate_product(const Total& t, int64_t rows, bool fresh,
+                               float* space) {
+  float* const columns = space + kDepth * kPanel;
+  const int64_t steps = std::max<int64_t>((rows + kDepth - 1) / kDepth, 1);
+  for (int64_t s = 0; s < steps; ++s) {
+    const int64_t k = rows * s / steps, depth = rows * (s + 1) / steps - k;
+    const bool first = fresh && s == 0;
+    pack_columns({t.left.data + k * t.left.ld, t.left.ld}, depth, t.height,
+                 columns);
+    for (int64_t j = 0; j < t.width; j += kPanel) {
+      const int64_t width = std::min(kPanel, t.width - j);
+      pack_panel({t.right.data + k * t.right.ld + j, t.right.ld}, depth,
+                 width, space);
+      Product p{};
+      p.a = columns;
+      p.lda = kTall;
+      p.b = space;
+      p.ldb = round_up(width, kWidth);
+      p.depth = depth;
+      p.from = first ? kZeros : t.sums + j;
+      p.ldf = first ? 0 : t.ld;
+      p.c = t.sums + j;
+      p.ldc = t.ld;
+      multiply_panel<true>(p, t.height, width);
+    }
   }
 }
 

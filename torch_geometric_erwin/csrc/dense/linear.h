@@ -12,15 +12,13 @@ static Plan plan(const Args& a, bool backward) {
   Plan p{};
   p.tile = kRows;
   p.work = static_cast<double>(a.channels) * a.outputs;
-  p.sums[kWeight] = a.outputs * a.channels;
-  p.sums[kBias] = a.outputs;
   if (!backward) {
     add(p, a.weight, a.channels, a.channels, a.outputs, true);
     return p;
   }
   p.work *= 2;
   if (a.out) add(p, a.weight, a.channels, a.outputs, a.channels, false);
-  p.scratch = p.tile * stride(a.channels);
+  p.scratch = accumulating();
   return p;
 }
 
@@ -34,18 +32,20 @@ static void forward(const Args& a, const Plan& p, const float* packed,
 }
 
 static void backward(const Args& a, const Plan& p, const float* packed,
-                     int64_t begin, int64_t rows, bool fresh,
-                     float* const* sums, float* scratch) {
-  const Rows grad{a.grad + begin * a.outputs, a.outputs};
-  const Rows x{a.x + begin * a.channels, a.channels};
-  if (a.out)
-    multiply(grad, rows, p.panels[0], packed, 0, a.outputs, 0, a.channels,
-             zeros(), {nullptr, 0}, a.out + begin * a.channels, a.channels);
-  const int64_t ld = stride(a.channels);
-  copy_rows(x, rows, a.channels, scratch, ld);
-  accumulate(grad, {scratch, ld}, rows, a.outputs, a.channels, fresh,
-             sums[kWeight], a.channels);
-  add_rows(grad, rows, a.outputs, sums[kBias]);
+                     const Group& group, int64_t begin, int64_t rows) {
+  if (!a.out) return;
+  begin += group.begin;
+  multiply({a.grad + begin * a.outputs, a.outputs}, rows, p.panels[0], packed,
+           0, a.outputs, 0, a.channels, zeros(), {nullptr, 0},
+           a.out + begin * a.channels, a.channels);
+}
+
+static std::vector<Total> totals(const Args& a, const Plan&, const Group& g) {
+  std::vector<Total> all;
+  add(all, {a.grad + g.begin * a.outputs, a.outputs}, a.outputs,
+      {a.x + g.begin * a.channels, a.channels}, a.channels, a.sums[kWeight],
+      a.channels, a.sums[kBias]);
+  return all;
 }
 
 }  // namespace linear

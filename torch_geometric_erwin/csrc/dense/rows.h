@@ -5,14 +5,6 @@ namespace tge {
 namespace dense {
 namespace TGE_ISA {
 
-TGE_TARGET static void copy_rows(Rows from, int64_t rows, int64_t width,
-                                 float* to, int64_t ld) {
-  const float* x = from.data;
-  for (int64_t i = 0; i < rows; ++i, x += from.ld, to += ld)
-    for (int64_t j = 0; j < width; j += kWidth)
-      store(to + j, load_part(x + j, width - j));
-}
-
 // to = x / root(mean(x^2) + eps) * scale. `inverse` are those of the roots.
 TGE_TARGET static void normalize(const float* x, int64_t rows, int64_t width,
                                  const float* scale, float eps, float* to,
@@ -39,12 +31,11 @@ TGE_TARGET static void normalize(const float* x, int64_t rows, int64_t width,
 }
 
 // The gradient of `normalize` with respect to `x`, plus `residual`, which may
-// be null, and what the rows add to that of `scale`. `grad` has whole vectors.
+// be null. `grad` has whole vectors.
 TGE_TARGET static void unnormalize(const float* x, int64_t rows,
                                    int64_t width, const float* scale,
                                    const float* inverse, Rows grad,
-                                   const float* residual, float* out,
-                                   float* d_scale) {
+                                   const float* residual, float* out) {
   for (int64_t i = 0; i < rows; ++i, x += width, out += width) {
     const float* g = grad.data + i * grad.ld;
     const V factor = splat(inverse[i]);
@@ -52,7 +43,6 @@ TGE_TARGET static void unnormalize(const float* x, int64_t rows,
     for (int64_t j = 0; j < width; j += kWidth) {
       const int64_t n = width - j;
       const V change = load(g + j) * load_part(x + j, n) * factor;
-      store_part(d_scale + j, load_part(d_scale + j, n) + change, n);
       dot = fma(change, load_part(scale + j, n), dot);
     }
     const V mean = splat(sum(dot) / static_cast<float>(width));
@@ -85,6 +75,39 @@ TGE_TARGET static void add_rows(Rows from, int64_t rows, int64_t width,
       all = all + load_part(from.data + i * from.ld + j, width - j);
     store_part(sums + j, all, width - j);
   }
+}
+
+// sums += inverse * left * right, added up over rows
+TGE_TARGET static void add_scales(const Total& t, int64_t rows) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* x = t.left.data + i * t.left.ld;
+    const float* y = t.right.data + i * t.right.ld;
+    const V factor = splat(t.inverse[i]);
+    for (int64_t j = 0; j < t.width; j += kWidth) {
+      const int64_t n = t.width - j;
+      const V change = load_part(y + j, n) * load_part(x + j, n) * factor;
+      store_part(t.sums + j, load_part(t.sums + j, n) + change, n);
+    }
+  }
+}
+
+static void accumulate(const Total& t, int64_t rows, bool fresh,
+                       float* space) {
+  if (fresh && t.inverse) std::fill_n(t.sums, t.width, 0.f);
+  if (fresh && t.bias) std::fill_n(t.bias, t.height, 0.f);
+  if (t.inverse) return add_scales(t, rows);
+  accumulate_product(t, rows, fresh, space);
+  if (t.bias) add_rows(t.left, rows, t.height, t.bias);
+}
+
+// As many totals as there are `kHeight` columns of `left`.
+static void add(std::vector<Total>& totals, Rows left, int64_t height,
+                Rows right, int64_t width, float* sums, int64_t ld,
+                float* bias) {
+  for (int64_t i = 0; i < height; i += kHeight)
+    totals.push_back({{left.data + i, left.ld}, right,
+                      std::min(kHeight, height - i), width, sums + i * ld, ld,
+                      bias ? bias + i : nullptr, nullptr});
 }
 
 // 1 / (1 + exp(-x)), zero below -87.5

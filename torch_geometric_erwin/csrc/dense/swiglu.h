@@ -9,31 +9,40 @@ namespace swiglu {
 
 constexpr int64_t kRows = 20 * kTall, kBlock = 128;
 
-// What a thread works on: some rows, and a block of the hidden columns.
+// Normalized rows, their gradients, and blocks of hidden columns: a thread's
+// in the forward pass, where one block follows the other in the same place, a
+// group's in the backward pass.
 struct Space {
   int64_t ld, wide;  // between rows of channels, and of hidden columns
+  int64_t block;     // between blocks
   float* inverse;    // [rows]
   float* n;          // [rows, channels]: normalized
-  float* d_n;        // [rows, channels]
-  float *gate, *value, *hidden;  // [rows, block]
+  float *gate, *value, *hidden;  // [rows, block], of the first block
+  float* d_n;                    // [rows, channels]
 
-  // Counts the floats, and hands them out if there is a `base`.
-  int64_t lay_out(const Args& a, const Plan& p, bool backward, float* base) {
-    int64_t used = 0;
-    const auto take = [&](float*& part, int64_t size) {
-      part = base ? base + used : nullptr;
-      used += round_up(size, 16);
-    };
-    const int64_t keep = backward ? 1 : 0;
-    ld = stride(a.channels);
-    wide = stride(p.block);
-    take(inverse, p.tile);
-    take(n, p.tile * ld);
-    take(d_n, keep * p.tile * ld);
-    take(gate, p.tile * wide);
-    take(value, p.tile * wide);
-    take(hidden, keep * p.tile * wide);
-    return used;
+  Space(const Args& a, const Plan& p, int64_t rows, float* base)
+      : ld(stride(a.channels)),
+        wide(stride(p.block)),
+        block(3 * rows * wide),
+        inverse(base),
+        n(base + round_up(rows, 16)),
+        gate(n + rows * ld),
+        value(gate + rows * wide),
+        hidden(value + rows * wide),
+        d_n(gate + blocks(a, p) * block) {}
+
+  static int64_t blocks(const Args& a, const Plan& p) {
+    return (a.hidden + p.block - 1) / p.block;
+  }
+
+  void skip_rows(int64_t rows) {
+    inverse += rows;
+    for (float** part : {&n, &d_n}) *part += rows * ld;
+    for (float** part : {&gate, &value, &hidden}) *part += rows * wide;
+  }
+
+  void next_block() {
+    for (float** part : {&gate, &value, &hidden}) *part += block;
   }
 };
 
@@ -44,10 +53,6 @@ static Plan plan(const Args& a, bool backward) {
   const int64_t size = a.hidden * a.channels;
   p.block = std::min(kBlock, round_up(a.hidden, kPanel));
   p.work = (backward ? 8. : 3.) * static_cast<double>(size);
-  p.sums[kWeight] = 2 * size;
-  p.sums[kBias] = 2 * a.hidden;
-  p.sums[kWeightOut] = size;
-  p.sums[kBiasOut] = p.sums[kScale] = a.channels;
   p.tile = kRows;
   for (int64_t i = 0; i < 2; ++i)
     add(p, a.weight + i * size, a.channels, a.channels, a.hidden, true);
@@ -58,7 +63,10 @@ static Plan plan(const Args& a, bool backward) {
   if (backward)
     for (int64_t i = 0; i < 2; ++i)
       add(p, a.weight + i * size, a.channels, a.hidden, a.channels, false);
-  p.scratch = Space().lay_out(a, p, backward, nullptr);
+  const int64_t ld = stride(a.channels), wide = stride(p.block);
+  p.kept = backward ? 2 * ld + 3 * Space::blocks(a, p) * wide + 1 : 0;
+  p.scratch = backward ? accumulating()
+                       : round_up(kRows, 16) + kRows * (ld + 2 * wide);
   return p;
 }
 
@@ -103,8 +111,7 @@ TGE_TARGET static void deactivate(int64_t rows, int64_t width,
 
 static void forward(const Args& a, const Plan& p, const float* packed,
                     int64_t begin, int64_t rows, float* scratch) {
-  Space s;
-  s.lay_out(a, p, false, scratch);
+  const Space s(a, p, rows, scratch);
   const float* x = a.x + begin * a.channels;
   float* out = a.out + begin * a.channels;
   normalize(x, rows, a.channels, a.scale, a.eps, s.n, s.ld, s.inverse);
@@ -121,47 +128,61 @@ static void forward(const Args& a, const Plan& p, const float* packed,
 }
 
 static void backward(const Args& a, const Plan& p, const float* packed,
-                     int64_t begin, int64_t rows, bool fresh,
-                     float* const* sums, float* scratch) {
-  Space s;
-  s.lay_out(a, p, true, scratch);
-  const int64_t at = begin * a.channels, m = a.hidden;
+                     const Group& group, int64_t begin, int64_t rows) {
+  Space s(a, p, group.rows, group.kept);
+  s.skip_rows(begin);
+  const int64_t at = (group.begin + begin) * a.channels;
   const int64_t columns = round_up(a.channels, kWidth);
-  const Rows grad{a.grad + at, a.channels}, n{s.n, s.ld};
+  const Rows grad{a.grad + at, a.channels};
   normalize(a.x + at, rows, a.channels, a.scale, a.eps, s.n, s.ld, s.inverse);
-  for (int64_t j = 0; j < m; j += p.block) {
-    const int64_t width = std::min(p.block, m - j);
+  for (int64_t j = 0; j < a.hidden; j += p.block, s.next_block()) {
+    const int64_t width = std::min(p.block, a.hidden - j);
     const int64_t whole = round_up(width, kWidth);
     lift(a, p, packed, rows, j, whole, s);
     multiply(grad, rows, p.panels[kOut], packed, 0, a.channels, j, whole,
              zeros(), {nullptr, 0}, s.hidden, s.wide);
     deactivate(rows, whole, s);
-    accumulate(grad, {s.hidden, s.wide}, rows, a.channels, width, fresh,
-               sums[kWeightOut] + j, m);
     float* const parts[2] = {s.gate, s.value};
-    for (int i = 0; i < 2; ++i) {
-      const Rows part{parts[i], s.wide};
-      accumulate(part, n, rows, width, a.channels, fresh,
-                 sums[kWeight] + (i * m + j) * a.channels, a.channels);
-      add_rows(part, rows, width, sums[kBias] + i * m + j);
-      multiply(part, rows, p.panels[kOut + 1 + i], packed, j, width, 0,
-               columns, i || j ? Rows{s.d_n, s.ld} : zeros(), {nullptr, 0},
-               s.d_n, s.ld);
-    }
+    for (int i = 0; i < 2; ++i)
+      multiply({parts[i], s.wide}, rows, p.panels[kOut + 1 + i], packed, j,
+               width, 0, columns, i || j ? Rows{s.d_n, s.ld} : zeros(),
+               {nullptr, 0}, s.d_n, s.ld);
   }
-  add_rows(grad, rows, a.channels, sums[kBiasOut]);
   unnormalize(a.x + at, rows, a.channels, a.scale, s.inverse, {s.d_n, s.ld},
-              grad.data, a.out + at, sums[kScale]);
+              grad.data, a.out + at);
+}
+
+static std::vector<Total> totals(const Args& a, const Plan& p,
+                                 const Group& g) {
+  Space s(a, p, g.rows, g.kept);
+  const int64_t at = g.begin * a.channels, m = a.hidden;
+  const Rows grad{a.grad + at, a.channels}, n{s.n, s.ld};
+  std::vector<Total> all;
+  for (int64_t j = 0; j < m; j += p.block, s.next_block()) {
+    const int64_t width = std::min(p.block, m - j);
+    float* const parts[2] = {s.gate, s.value};
+    for (int i = 0; i < 2; ++i)
+      add(all, {parts[i], s.wide}, width, n, a.channels,
+          a.sums[kWeight] + (i * m + j) * a.channels, a.channels,
+          a.sums[kBias] + i * m + j);
+    add(all, grad, a.channels, {s.hidden, s.wide}, width,
+        a.sums[kWeightOut] + j, m, j ? nullptr : a.sums[kBiasOut]);
+  }
+  all.push_back({{a.x + at, a.channels}, {s.d_n, s.ld}, 1, a.channels,
+                 a.sums[kScale], a.channels, nullptr, s.inverse});
+  return all;
 }
 
 }  // namespace swiglu
 
 static const Kernel* kernels() {
   static const Kernel all[kNumOps] = {
-      {linear::plan, pack, linear::forward, linear::backward, kPanel, kTall},
+      {linear::plan, pack, linear::forward, linear::backward, linear::totals,
+       accumulate, kPanel, kTall},
       {norm_linear::plan, pack, norm_linear::forward, norm_linear::backward,
-       kPanel, kTall},
-      {swiglu::plan, pack, swiglu::forward, swiglu::backward, kPanel, kTall},
+       norm_linear::totals, accumulate, kPanel, kTall},
+      {swiglu::plan, pack, swiglu::forward, swiglu::backward, swiglu::totals,
+       accumulate, kPanel, kTall},
   };
   return all;
 }
