@@ -9,6 +9,8 @@ namespace dense {
 
 enum Op { kLinear = 0, kNormLinear = 1, kSwiGLU = 2, kNumOps = 3 };
 
+constexpr int64_t kDepth = 256;  // a panel of so many rows stays in L1
+
 // Gradients that are sums over all rows.
 enum Sum {
   kWeight = 0,
@@ -76,16 +78,22 @@ struct Group {
   float* kept;  // [rows, plan.kept]
 };
 
-// A gradient that is a sum over rows, or some rows of it: left^T right, and
-// the sums of the columns of `left`.
+// How a gradient is a sum over rows.
+enum Kind {
+  kProduct,  // left^T right, and the columns of `left` for a bias
+  kTurned,   // right^T left, and the columns of `right` for a bias
+  kScales    // inverse * left * right
+};
+
+// Such a sum, or some rows of it.
 struct Total {
+  Kind kind;
   Rows left, right;
-  int64_t height, width;
-  float* sums;  // [height, width]
-  int64_t ld;
-  float* bias;           // [height], or null
-  const float* inverse;  // [rows]: if not null, the sums are [width], of
-                         // inverse * left * right
+  int64_t height, width;  // columns of these
+  float* sums;
+  int64_t ld;            // of a product's
+  float* bias;           // may be null
+  const float* inverse;  // [rows]: of scales
 };
 
 // How a layer is computed with the vectors of an instruction set. Functions
@@ -99,7 +107,7 @@ struct Kernel {
   void (*backward)(const Args&, const Plan&, const float* packed,
                    const Group&, int64_t begin, int64_t rows);
   std::vector<Total> (*totals)(const Args&, const Plan&, const Group&);
-  void (*accumulate)(const Total&, int64_t rows, bool fresh, float* scratch);
+  void (*accumulate)(Total, int64_t rows, bool fresh, float* scratch);
   int64_t panel, tall;  // columns of a panel, rows of a tile in registers
 };
 

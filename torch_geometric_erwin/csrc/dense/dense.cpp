@@ -92,40 +92,40 @@ void forward(const Kernel& kernel, const Args& a) {
             });
 }
 
-// Sums over rows go through memory once for each group, and gradients of a
-// group's rows should stay in a cache.
-int64_t count_groups(const Plan& plan, int64_t rows) {
-  const int64_t fit = (1 << 21) / (plan.kept + 1);
-  const int64_t most = std::min<int64_t>(std::max<int64_t>(fit, 512), 2048);
-  return std::max<int64_t>((rows + most - 1) / most, 1);
+// Rows of a group: sums over rows go through memory once for each, and
+// gradients of all of its rows should stay in a cache. Their number makes no
+// difference to the sums.
+int64_t group_size(const Plan& plan, int64_t rows, int threads) {
+  const int64_t fit = (1 << 18) / (plan.kept + 1), least = 128 * threads;
+  const int64_t most = std::min<int64_t>(std::max(fit, least), 2048);
+  return std::min((most + kDepth - 1) / kDepth * kDepth, rows);
 }
 
 void backward(const Kernel& kernel, const Args& a) {
   const Plan plan = kernel.plan(a, true);
-  const int64_t groups = count_groups(plan, a.rows);
-  const int64_t kept = ((a.rows + groups - 1) / groups) * plan.kept + 16;
   Team team(useful_threads(a, plan, a.num_threads), a.num_threads);
+  const int64_t size = group_size(plan, a.rows, team.size());
   const int64_t scratch = Scratch::whole(plan.scratch);
-  Scratch memory(Scratch::whole(plan.packed) + team.size() * scratch +
-                 Scratch::whole(kept));
+  const int64_t kept = Scratch::whole(size * plan.kept + 64);
+  Scratch memory(Scratch::whole(plan.packed) + team.size() * scratch + kept);
   float* const packed = memory.take(plan.packed);
   float* const spaces = memory.take(team.size() * scratch);
   Group group{0, 0, memory.take(kept)};
   pack(kernel, plan, team, packed);
-  for (int64_t i = 0; i < groups; ++i) {
-    group.begin = a.rows * i / groups;
-    group.rows = a.rows * (i + 1) / groups - group.begin;
+  do {
+    group.rows = std::min(size, a.rows - group.begin);
     for_tiles(kernel, plan, team, group.rows,
               [&](int64_t begin, int64_t rows, int) {
                 kernel.backward(a, plan, packed, group, begin, rows);
               });
     const std::vector<Total> totals = kernel.totals(a, plan, group);
     team.for_each(static_cast<int64_t>(totals.size()),
-                  [&](int64_t j, int thread) {
-                    kernel.accumulate(totals[j], group.rows, i == 0,
+                  [&](int64_t i, int thread) {
+                    kernel.accumulate(totals[i], group.rows, group.begin == 0,
                                       spaces + thread * scratch);
                   });
-  }
+    group.begin += size;
+  } while (group.begin < a.rows);
 }
 
 }  // namespace

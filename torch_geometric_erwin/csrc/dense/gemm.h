@@ -19,7 +19,6 @@ constexpr int kTall = 12;
 constexpr int kTall = 6;
 #endif
 constexpr int64_t kPanel = 2 * kWidth;
-constexpr int64_t kDepth = 256;  // a panel of so many rows stays in L1
 
 alignas(64) static const float kZeros[kPanel] = {};
 
@@ -174,55 +173,55 @@ static int64_t accumulating() {
   return kDepth * (kPanel + groups * kTall);
 }
 
-// The groups of columns that `multiply_panel` makes, each by itself.
+// The groups of columns that `multiply_panel` makes, each by itself, a few
+// rows at a time, which the cache holds meanwhile.
 TGE_TARGET static void pack_columns(Rows from, int64_t depth, int64_t width,
                                     float* to) {
   const int64_t groups = (width + kTall - 1) / kTall;
-  for (int64_t g = 0; g < groups; ++g) {
-    const int64_t j = width * g / groups;
-    const int64_t size = width * (g + 1) / groups - j;
-    const float* x = from.data + j;
-    for (int64_t k = 0; k < depth; ++k, x += from.ld, to += kTall)
-      size == kTall ? std::memcpy(to, x, kTall * sizeof(float))
-                    : std::memcpy(to, x, size * sizeof(float));
-  }
+  for (int64_t begin = 0; begin < depth; begin += 16)
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t j = width * g / groups, end = std::min(begin + 16, depth);
+      const int64_t size = std::min<int64_t>(kTall, width - j);
+      const float* x = from.data + begin * from.ld + j;
+      float* y = to + (g * depth + begin) * kTall;
+      for (int64_t k = begin; k < end; ++k, x += from.ld, y += kTall)
+        size == kTall ? std::memcpy(y, x, kTall * sizeof(float))
+                      : std::memcpy(y, x, size * sizeof(float));
+    }
 }
 
 // A panel's columns; those past the last are zero.
 TGE_TARGET static void pack_panel(Rows from, int64_t depth, int64_t width,
                                   float* to) {
   const float* x = from.data;
-  for (int64_t k = 0; k < depth; ++k, x += from.ld)
+  for (int64_t k = 0; k < depth; ++k, x += from.ld) {
+    TGE_PREFETCH(x + 16 * from.ld);
     for (int64_t j = 0; j < width; j += kWidth, to += kWidth)
       store(to, load_part(x + j, width - j));
+  }
 }
 
-// sums += left^T right, of rows that are side by side first.
+// sums += left^T right, of at most `kDepth` rows. What is added is summed up
+// by itself first: many rows are not added one by one to a large number.
 static void accumulate_product(const Total& t, int64_t rows, bool fresh,
                                float* space) {
   float* const columns = space + kDepth * kPanel;
-  const int64_t steps = std::max<int64_t>((rows + kDepth - 1) / kDepth, 1);
-  for (int64_t s = 0; s < steps; ++s) {
-    const int64_t k = rows * s / steps, depth = rows * (s + 1) / steps - k;
-    const bool first = fresh && s == 0;
-    pack_columns({t.left.data + k * t.left.ld, t.left.ld}, depth, t.height,
-                 columns);
-    for (int64_t j = 0; j < t.width; j += kPanel) {
-      const int64_t width = std::min(kPanel, t.width - j);
-      pack_panel({t.right.data + k * t.right.ld + j, t.right.ld}, depth,
-                 width, space);
-      Product p{};
-      p.a = columns;
-      p.lda = kTall;
-      p.b = space;
-      p.ldb = round_up(width, kWidth);
-      p.depth = depth;
-      p.from = first ? kZeros : t.sums + j;
-      p.ldf = first ? 0 : t.ld;
-      p.c = t.sums + j;
-      p.ldc = t.ld;
-      multiply_panel<true>(p, t.height, width);
-    }
+  pack_columns(t.left, rows, t.height, columns);
+  for (int64_t j = 0; j < t.width; j += kPanel) {
+    const int64_t width = std::min(kPanel, t.width - j);
+    pack_panel({t.right.data + j, t.right.ld}, rows, width, space);
+    Product p{};
+    p.a = columns;
+    p.lda = kTall;
+    p.b = space;
+    p.ldb = round_up(width, kWidth);
+    p.depth = rows;
+    p.from = kZeros;
+    p.plus = fresh ? nullptr : t.sums + j;
+    p.ldp = t.ld;
+    p.c = t.sums + j;
+    p.ldc = t.ld;
+    multiply_panel<true>(p, t.height, width);
   }
 }
 

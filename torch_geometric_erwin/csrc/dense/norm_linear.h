@@ -95,9 +95,11 @@ static std::vector<Total> totals(const Args& a, const Plan&, const Group& g) {
   std::vector<Total> all;
   add(all, {a.grad + g.begin * a.outputs, a.outputs}, a.outputs,
       {s.h, s.ld}, a.channels, a.sums[kWeight], a.channels, a.sums[kBias]);
-  add(all, d_h, a.channels, {a.offset + g.begin * a.dim, a.dim}, a.dim,
-      a.sums[kPosWeight], a.dim, a.sums[kPosBias]);
-  all.push_back({x, d_h, 1, a.channels, a.sums[kScale], a.channels, nullptr,
+  // The weight itself has too few columns for vectors.
+  all.push_back({kTurned, {a.offset + g.begin * a.dim, a.dim}, d_h, a.dim,
+                 a.channels, a.sums[kPosWeight], 0, a.sums[kPosBias],
+                 nullptr});
+  all.push_back({kScales, x, d_h, 1, a.channels, a.sums[kScale], 0, nullptr,
                  s.inverse});
   return all;
 }

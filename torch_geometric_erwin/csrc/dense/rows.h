@@ -62,42 +62,74 @@ TGE_TARGET static void add_rows(Rows from, int64_t rows, int64_t width,
                                 float* sums) {
   int64_t j = 0;
   for (; j + 4 * kWidth <= width; j += 4 * kWidth) {
-    V all[4];
-    for (int v = 0; v < 4; ++v) all[v] = load(sums + j + v * kWidth);
+    V all[4] = {};
     const float* x = from.data + j;
     for (int64_t i = 0; i < rows; ++i, x += from.ld)
       for (int v = 0; v < 4; ++v) all[v] = all[v] + load(x + v * kWidth);
-    for (int v = 0; v < 4; ++v) store(sums + j + v * kWidth, all[v]);
+    for (int v = 0; v < 4; ++v)
+      store(sums + j + v * kWidth, load(sums + j + v * kWidth) + all[v]);
   }
   for (; j < width; j += kWidth) {
-    V all = load_part(sums + j, width - j);
+    const int64_t n = width - j;
+    V all{};
     for (int64_t i = 0; i < rows; ++i)
-      all = all + load_part(from.data + i * from.ld + j, width - j);
-    store_part(sums + j, all, width - j);
+      all = all + load_part(from.data + i * from.ld + j, n);
+    store_part(sums + j, load_part(sums + j, n) + all, n);
   }
 }
 
 // sums += inverse * left * right, added up over rows
 TGE_TARGET static void add_scales(const Total& t, int64_t rows) {
-  for (int64_t i = 0; i < rows; ++i) {
-    const float* x = t.left.data + i * t.left.ld;
-    const float* y = t.right.data + i * t.right.ld;
-    const V factor = splat(t.inverse[i]);
-    for (int64_t j = 0; j < t.width; j += kWidth) {
-      const int64_t n = t.width - j;
-      const V change = load_part(y + j, n) * load_part(x + j, n) * factor;
-      store_part(t.sums + j, load_part(t.sums + j, n) + change, n);
-    }
+  for (int64_t j = 0; j < t.width; j += kWidth) {
+    const int64_t n = t.width - j;
+    const float *x = t.left.data + j, *y = t.right.data + j;
+    V all{};
+    for (int64_t i = 0; i < rows; ++i, x += t.left.ld, y += t.right.ld)
+      all = fma(load_part(x, n) * load_part(y, n), splat(t.inverse[i]), all);
+    store_part(t.sums + j, load_part(t.sums + j, n) + all, n);
   }
 }
 
-static void accumulate(const Total& t, int64_t rows, bool fresh,
-                       float* space) {
-  if (fresh && t.inverse) std::fill_n(t.sums, t.width, 0.f);
-  if (fresh && t.bias) std::fill_n(t.bias, t.height, 0.f);
-  if (t.inverse) return add_scales(t, rows);
-  accumulate_product(t, rows, fresh, space);
-  if (t.bias) add_rows(t.left, rows, t.height, t.bias);
+// sums += right^T left, for few columns of `left`. Of `right` there are whole
+// vectors, in fours.
+TGE_TARGET static void add_turned(const Total& t, int64_t rows) {
+  alignas(64) float turned[4 * kWidth];
+  for (int64_t j = 0; j < t.width; j += 4 * kWidth)
+    for (int64_t d = 0; d < t.height; ++d) {
+      V all[4] = {};
+      const float *x = t.left.data + d, *y = t.right.data + j;
+      for (int64_t i = 0; i < rows; ++i, x += t.left.ld, y += t.right.ld)
+        for (int v = 0; v < 4; ++v)
+          all[v] = fma(load(y + v * kWidth), splat(*x), all[v]);
+      for (int v = 0; v < 4; ++v) store(turned + v * kWidth, all[v]);
+      const int64_t end = std::min<int64_t>(t.width - j, 4 * kWidth);
+      for (int64_t c = 0; c < end; ++c)
+        t.sums[(j + c) * t.height + d] += turned[c];
+    }
+}
+TGE_TARGET static void add_some(const Total& t, int64_t rows, bool fresh,
+                                float* space) {
+  if (t.kind == kProduct) accumulate_product(t, rows, fresh, space);
+  if (t.kind == kScales) add_scales(t, rows);
+  if (t.kind == kTurned) add_turned(t, rows);
+  if (!t.bias) return;
+  t.kind == kTurned ? add_rows(t.right, rows, t.width, t.bias)
+                    : add_rows(t.left, rows, t.height, t.bias);
+}
+
+// Groups have multiples of `kDepth` rows: how many makes no difference.
+static void accumulate(Total t, int64_t rows, bool fresh, float* space) {
+  if (fresh && t.kind != kProduct)
+    std::fill_n(t.sums, t.height * t.width, 0.f);
+  if (fresh && t.bias)
+    std::fill_n(t.bias, t.kind == kTurned ? t.width : t.height, 0.f);
+  for (int64_t left = rows; left == rows || left > 0; left -= kDepth) {
+    const int64_t depth = std::min(kDepth, left);
+    add_some(t, depth, fresh && left == rows, space);
+    t.left.data += depth * t.left.ld;
+    t.right.data += depth * t.right.ld;
+    if (t.inverse) t.inverse += depth;
+  }
 }
 
 // As many totals as there are `kHeight` columns of `left`.
@@ -105,7 +137,7 @@ static void add(std::vector<Total>& totals, Rows left, int64_t height,
                 Rows right, int64_t width, float* sums, int64_t ld,
                 float* bias) {
   for (int64_t i = 0; i < height; i += kHeight)
-    totals.push_back({{left.data + i, left.ld}, right,
+    totals.push_back({kProduct, {left.data + i, left.ld}, right,
                       std::min(kHeight, height - i), width, sums + i * ld, ld,
                       bias ? bias + i : nullptr, nullptr});
 }

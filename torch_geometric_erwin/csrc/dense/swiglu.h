@@ -168,8 +168,8 @@ static std::vector<Total> totals(const Args& a, const Plan& p,
     add(all, grad, a.channels, {s.hidden, s.wide}, width,
         a.sums[kWeightOut] + j, m, j ? nullptr : a.sums[kBiasOut]);
   }
-  all.push_back({{a.x + at, a.channels}, {s.d_n, s.ld}, 1, a.channels,
-                 a.sums[kScale], a.channels, nullptr, s.inverse});
+  all.push_back({kScales, {a.x + at, a.channels}, {s.d_n, s.ld}, 1,
+                 a.channels, a.sums[kScale], 0, nullptr, s.inverse});
   return all;
 }
 
