@@ -257,30 +257,35 @@ TGE_TARGET static void measure_lattice(const Args& a, const Space& s,
   }
 }
 
+template <int kDim>
+TGE_TARGET static void measure_plain(const Args& a, const Space& s, int64_t i,
+                                     float* far) {
+  const int64_t dim = kDim ? kDim : a.dim, m = s.m;
+  const bool periodic = s.periodic, rooted = a.bias == kDistance;
+  for (int64_t j = 0; j < m; j += kWidth) {
+    V square{};
+    for (int64_t c = 0; c < dim; ++c) {
+      const float* x = s.x + c * m;
+      V d = splat(x[i]) - load(x + j);
+      if (periodic) d = shorten(d, s.cell[c]);
+      square = fma(d, d, square);
+    }
+    store(far + j, rooted ? root(square) : square);
+  }
+}
+
 // Distances from the queries [begin, end) to all points, or their squares.
 TGE_TARGET static void measure(const Args& a, Space& s, int64_t begin,
                                int64_t end) {
   const bool lattice = s.periodic && a.box_rows > 1;
-  for (int64_t i = begin; i < end; ++i) {
-    float* far = s.far + (i - begin) * s.m;
-    if (lattice) {
-      (a.dim == 3   ? measure_lattice<3>
-       : a.dim == 2 ? measure_lattice<2>
-                    : measure_lattice<0>)(a, s, i, far);
-      continue;
-    }
-    for (int64_t c = 0; c < a.dim; ++c) {
-      const float* x = s.x + c * s.m;
-      const V here = splat(x[i]);
-      const bool last = c + 1 == a.dim && a.bias == kDistance;
-      for (int64_t j = 0; j < s.m; j += kWidth) {
-        V d = here - load(x + j);
-        if (s.periodic) d = shorten(d, s.cell[c]);
-        V square = c ? fma(d, d, load(far + j)) : d * d;
-        store(far + j, last ? root(square) : square);
-      }
-    }
-  }
+  const auto run = a.dim == 3   ? lattice ? measure_lattice<3>
+                                          : measure_plain<3>
+                   : a.dim == 2 ? lattice ? measure_lattice<2>
+                                          : measure_plain<2>
+                   : lattice    ? measure_lattice<0>
+                                : measure_plain<0>;
+  for (int64_t i = begin; i < end; ++i)
+    run(a, s, i, s.far + (i - begin) * s.m);
 }
 
 }  // namespace TGE_ISA

@@ -9,6 +9,7 @@ namespace TGE_ISA {
 template <int J>
 TGE_VECTOR void multiply(const float* left, const float* right, int64_t width,
                          V (&sums)[kTile][J]) {
+#pragma GCC unroll 4
   for (int64_t c = 0; c < width; ++c) {
     V x[J];
     for (int j = 0; j < J; ++j) x[j] = load(right + (c * J + j) * kWidth);
@@ -91,6 +92,7 @@ TGE_VECTOR void tile_backward(const Args& a, const Space& s, const Strip& t,
 template <int J, int C>
 TGE_VECTOR void accumulate(const float* weights, const float* values,
                            int64_t size, int64_t stride, V (&sums)[kTile][C]) {
+#pragma GCC unroll 4
   for (int64_t j = 0; j < size; ++j) {
     V x[C];
     for (int c = 0; c < C; ++c) x[c] = load(values + j * stride + c * kWidth);
@@ -135,6 +137,7 @@ TGE_VECTOR void tile_update(const float* weights, const float* rows,
   V x[kTile][J];
   for (int i = 0; i < kTile; ++i)
     for (int j = 0; j < J; ++j) x[i][j] = load(weights + (i * J + j) * kWidth);
+#pragma GCC unroll 4
   for (int64_t c = 0; c < width; ++c) {
     V sums[J];
     for (int j = 0; j < J; ++j) sums[j] = load(out + (c * J + j) * kWidth);
