@@ -112,16 +112,29 @@ TGE_TARGET static void multiply_edge(const Product& p,
       store_part(p.c + i * p.ldc + j, load(c + i * kPanel + j), columns - j);
 }
 
+// Rows divided evenly among tiles, the taller ones first. A division for
+// each tile would take as long as some of its products.
+struct Groups {
+  int64_t count, size, taller;
+
+  explicit Groups(int64_t rows)
+      : count((rows + kTall - 1) / kTall),
+        size(count ? rows / count : 0),
+        taller(rows - count * size) {}
+
+  int64_t rows(int64_t group) const { return size + (group < taller); }
+};
+
 // A panel's worth of columns of any number of rows.
 template <bool kAcross>
 static void multiply_panel(Product p, int64_t rows, int64_t columns) {
   const int64_t vectors = columns > kWidth ? 2 : 1;
   const Tiles& tiles = vectors == 2 ? kTiles<2, kAcross> : kTiles<1, kAcross>;
   const Product first = p;
-  const int64_t groups = (rows + kTall - 1) / kTall;
-  for (int64_t g = 0; g < groups; ++g) {
-    const int64_t i = rows * g / groups;
-    const int64_t size = rows * (g + 1) / groups - i;
+  const Groups groups(rows);
+  int64_t i = 0;
+  for (int64_t g = 0; g < groups.count; i += groups.rows(g++)) {
+    const int64_t size = groups.rows(g);
     p.a = first.a + (kAcross ? g * kTall * p.depth : i * p.lda);
     p.from = first.from + i * p.ldf;
     p.plus = first.plus ? first.plus + i * p.ldp : nullptr;
@@ -177,10 +190,11 @@ static int64_t accumulating() {
 // rows at a time, which the cache holds meanwhile.
 TGE_TARGET static void pack_columns(Rows from, int64_t depth, int64_t width,
                                     float* to) {
-  const int64_t groups = (width + kTall - 1) / kTall;
-  for (int64_t begin = 0; begin < depth; begin += 16)
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t j = width * g / groups, end = std::min(begin + 16, depth);
+  const Groups groups(width);
+  for (int64_t begin = 0; begin < depth; begin += 16) {
+    const int64_t end = std::min(begin + 16, depth);
+    int64_t j = 0;
+    for (int64_t g = 0; g < groups.count; j += groups.rows(g++)) {
       const int64_t size = std::min<int64_t>(kTall, width - j);
       const float* x = from.data + begin * from.ld + j;
       float* y = to + (g * depth + begin) * kTall;
@@ -188,6 +202,7 @@ TGE_TARGET static void pack_columns(Rows from, int64_t depth, int64_t width,
         size == kTall ? std::memcpy(y, x, kTall * sizeof(float))
                       : std::memcpy(y, x, size * sizeof(float));
     }
+  }
 }
 
 // A panel's columns; those past the last are zero.
@@ -248,13 +263,8 @@ TGE_TARGET static void pack(const Panels& b, int64_t panel, float* packed) {
   const int64_t size = std::min(kPanel, b.width - at);
   const int64_t step = round_up(size, kWidth);
   float* to = packed + b.at + at * b.depth;
-  if (!b.across) {
-    for (int64_t k = 0; k < b.depth; ++k, to += step) {
-      std::memcpy(to, b.from + k * b.ld + at, size * sizeof(float));
-      for (int64_t j = size; j < step; ++j) to[j] = 0.f;
-    }
-    return;
-  }
+  if (!b.across)
+    return pack_panel({b.from + at, b.ld}, b.depth, size, to);
   const float* from = b.from + at * b.ld;
   const int64_t wide = size / 4 * 4, deep = b.depth / 4 * 4;
   for (int64_t k = 0; k < deep; k += 4)
