@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.speed import positions
+from benchmarks.speed import block, positions
 from benchmarks.speed.compare import compare
 from benchmarks.speed.gpu import check, check_attention, messages
 from benchmarks.speed.gpu.context import Context
@@ -144,6 +144,26 @@ def test_model(tmp_path):
         assert f'\n## {title}\n' in text
     assert 'two clouds of 300 points' in text and "authors'" not in (
         text.split('## ')[1].splitlines()[2])
+
+
+def test_block(tmp_path):
+    out = tmp_path / 'block.md'
+    done = run('block', '--sizes', '[300]', '--channels', '[16]', '--threads',
+               '[1]', '--repeats', '1', '--seconds', '0', '--out', str(out))
+    assert done.returncode == 0, done.stderr
+    text = out.read_text()
+    assert text.count('\n| 300, 16, 1 | ') == 2
+    assert '\n| 300, 16 | ' in text
+
+
+def test_wrong_block_is_noticed(monkeypatch):
+    right = block.Modules.forward
+    monkeypatch.setattr(torch, 'compile', lambda module, **_: module)
+    assert block.check().startswith('checks: ')
+    monkeypatch.setattr(block.Modules, 'forward', lambda *args: (
+        1.001 * right(*args)))
+    with pytest.raises(RuntimeError, match='disagree'):
+        block.check()
 
 
 def test_gps(tmp_path):

@@ -106,7 +106,7 @@ void backward(const Kernel& kernel, const Args& a) {
   Team team(useful_threads(a, plan, a.num_threads), a.num_threads);
   const int64_t size = group_size(plan, a.rows, team.size());
   const int64_t scratch = Scratch::whole(plan.scratch);
-  const int64_t kept = Scratch::whole(size * plan.kept + 64);
+  const int64_t kept = Scratch::whole(size * plan.kept + 128);
   Scratch memory(Scratch::whole(plan.packed) + team.size() * scratch + kept);
   float* const packed = memory.take(plan.packed);
   float* const spaces = memory.take(team.size() * scratch);
