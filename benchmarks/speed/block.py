@@ -5,6 +5,7 @@ Run it as :obj:`python -m benchmarks.speed.block --help`.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import auto_cli
@@ -57,10 +58,8 @@ class Problem:
         self.block = ErwinBlock(channels, channels // WIDTH)
 
     def step(self, name: str, backward: bool) -> Contender:
-        run: torch.nn.Module = self.block
+        run: Any = self.block if name == 'fused' else Modules(self.block)
         args = self.x, self.tree
-        if name != 'fused':
-            run = Modules(self.block)
         if name == 'compiled':
             run = torch.compile(run, fullgraph=True, dynamic=False)
         more = {'offset': self.offset}

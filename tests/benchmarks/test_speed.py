@@ -160,8 +160,8 @@ def test_wrong_block_is_noticed(monkeypatch):
     right = block.Modules.forward
     monkeypatch.setattr(torch, 'compile', lambda module, **_: module)
     assert block.check().startswith('checks: ')
-    monkeypatch.setattr(block.Modules, 'forward', lambda *args: (
-        1.001 * right(*args)))
+    monkeypatch.setattr(block.Modules, 'forward', lambda *args, **kwargs: (
+        1.001 * right(*args, **kwargs)))
     with pytest.raises(RuntimeError, match='disagree'):
         block.check()
 
