@@ -9,7 +9,7 @@ from torch.library import opcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torch_geometric_erwin import BallTree
-from torch_geometric_erwin.nn.attention.ball_attention import balls_of
+from torch_geometric_erwin.nn.attention.in_balls import balls_of
 from torch_geometric_erwin.ops.ball_attention import BIASES
 from torch_geometric_erwin.ops.erwin_block import (
     BlockWeights,

@@ -56,6 +56,14 @@ def check_stride(tree: BallTree, stride: int, name: str = 'tree') -> None:
                          f"stride of {stride} (got {got})")
 
 
+def check_coarse_tree(coarse_tree: BallTree, tree: BallTree) -> None:
+    number = tree.levels[1].num_points
+    if number != coarse_tree.num_points:
+        raise ValueError(f"Expected 'coarse_tree' to be the next level of "
+                         f"'tree', with {number} points (got "
+                         f"{coarse_tree.num_points})")
+
+
 def check_heads(channels: int, heads: int) -> None:
     check_positive('channels', channels)
     check_positive('heads', heads)

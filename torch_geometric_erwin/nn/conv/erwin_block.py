@@ -3,7 +3,7 @@ from torch import Tensor
 from torch.nn import Linear, RMSNorm
 
 from torch_geometric_erwin.nn.attention import BallAttention
-from torch_geometric_erwin.nn.attention.ball_attention import balls_of
+from torch_geometric_erwin.nn.attention.in_balls import balls_of
 from torch_geometric_erwin.nn.checks import check_input, check_partition
 from torch_geometric_erwin.nn.conv.swiglu import SwiGLU
 from torch_geometric_erwin.nn.scripting import NotScriptable

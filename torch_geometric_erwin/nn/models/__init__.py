@@ -1,6 +1,17 @@
 r"""Models made of the layers."""
 
+from torch_geometric_erwin.nn.models.equivariant_erwin_embedding import (
+    EquivariantErwinEmbedding,
+)
+from torch_geometric_erwin.nn.models.equivariant_erwin_transformer import (
+    EquivariantErwinTransformer,
+)
 from torch_geometric_erwin.nn.models.erwin_embedding import ErwinEmbedding
 from torch_geometric_erwin.nn.models.erwin_transformer import ErwinTransformer
 
-__all__ = ['ErwinEmbedding', 'ErwinTransformer']
+__all__ = [
+    'EquivariantErwinEmbedding',
+    'EquivariantErwinTransformer',
+    'ErwinEmbedding',
+    'ErwinTransformer',
+]

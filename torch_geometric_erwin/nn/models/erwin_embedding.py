@@ -7,7 +7,7 @@ from torch_geometric.nn import Linear
 
 from torch_geometric_erwin.nn.conv import MPNNConv
 from torch_geometric_erwin.nn.scripting import NotScriptable
-from torch_geometric_erwin.tree import BallTree
+from torch_geometric_erwin.tree import BallTree, TreeEdges
 
 
 class EmbeddingLinear(Linear):
@@ -97,13 +97,19 @@ class ErwinEmbedding(NotScriptable, torch.nn.Module):
         x = self.lin(x)
         if len(self.convs) == 0:
             return x
-        if edge_index is None:
-            tree = replace(tree, image=None)  # shifts are the tree's own
-            edge_index, edge_shift = tree.knn_graph(self.k, return_shift=True)
-        edges = tree.edges(edge_index, edge_shift)
+        edges = embedding_edges(tree, self.k, edge_index, edge_shift)
         for conv in self.convs:
             if self.ckpt_grad:
                 x = checkpoint(conv, x, edges, tree, use_reentrant=False)
             else:
                 x = conv(x, edges, tree)
         return x
+
+
+def embedding_edges(tree: BallTree, k: int, edge_index: Tensor | None,
+                    edge_shift: Tensor | None) -> TreeEdges:
+    r"""Returns the given edges, or those from the nearest neighbors."""
+    if edge_index is None:
+        tree = replace(tree, image=None)  # shifts are the tree's own
+        edge_index, edge_shift = tree.knn_graph(k, return_shift=True)
+    return tree.edges(edge_index, edge_shift)

@@ -1,28 +1,22 @@
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.nn import Linear
 
-from torch_geometric_erwin.nn.checks import (
-    check_choice,
-    check_edge_index,
-    check_edge_shift,
-    check_input,
-    check_positive,
-)
+from torch_geometric_erwin.nn.checks import check_positive
 from torch_geometric_erwin.nn.conv import ErwinConv
+from torch_geometric_erwin.nn.models.erwin_base import ErwinBase
 from torch_geometric_erwin.nn.models.erwin_embedding import ErwinEmbedding
 from torch_geometric_erwin.nn.models.official import from_official
 from torch_geometric_erwin.nn.models.official_tree import order_pairs
 from torch_geometric_erwin.nn.pool import BallPooling, BallUnpooling
-from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.tree import BallTree
-from torch_geometric_erwin.tree.checks import check_levels, check_rotations
 
 
-class ErwinTransformer(NotScriptable, torch.nn.Module):
+class ErwinTransformer(ErwinBase):
     r"""The model of the `"Erwin: A Tree-based Hierarchical Transformer for
     Large-scale Physical Systems" <https://arxiv.org/abs/2502.17019>`_ paper.
 
@@ -133,28 +127,12 @@ class ErwinTransformer(NotScriptable, torch.nn.Module):
         norm_kwargs: dict[str, Any] | None = None,
         ckpt_grad: bool = False,
     ) -> None:
-        super().__init__()
-        self.ball_sizes, self.strides = check_levels(ball_sizes, strides)
-        last = len(self.strides)
-        hidden = _each('hidden_channels', hidden_channels, last + 1)
-        depths = _each('depths', depths, last + 1)
-        heads = _each('heads', heads, last + 1)
-        back = _each('decoder_depths', decoder_depths, last, depths[:last])
-        back_heads = _each('decoder_heads', decoder_heads, last, heads[:last])
-        if in_channels != -1:
-            check_positive('in_channels', in_channels)
+        super().__init__(in_channels, hidden_channels, out_channels,
+                         ball_sizes=ball_sizes, strides=strides, dim=dim,
+                         decode=decode, rotations=rotations,
+                         completion=completion, periodic=periodic)
         check_positive('mp_steps', mp_steps, 0)
         check_positive('k', k)
-        check_choice('completion', completion, ('balanced', 'perfect'))
-
-        self.in_channels = in_channels
-        self.hidden_channels = hidden
-        self.out_channels = out_channels
-        self.dim = dim
-        self.decode = decode
-        self.rotations = check_rotations(rotations, dim)
-        self.completion = completion
-        self.periodic = periodic
         self.official = False
 
         def blocks(channels: int, heads: int, depth: int) -> ErwinConv:
@@ -162,37 +140,25 @@ class ErwinTransformer(NotScriptable, torch.nn.Module):
                              mlp_ratio=mlp_ratio, bias=bias, signed=signed,
                              dropout=dropout, ckpt_grad=ckpt_grad)
 
-        pool = {'dim': dim, 'norm': norm, 'norm_kwargs': norm_kwargs}
+        kwargs = {'dim': dim, 'norm': norm, 'norm_kwargs': norm_kwargs}
+        hidden = self.hidden_channels
         self.embedding = ErwinEmbedding(
             in_channels, hidden[0], mp_steps, dim=dim, k=k, basis=basis,
             num_basis=num_basis, cutoff=cutoff, ckpt_grad=ckpt_grad)
-        self.encoder = torch.nn.ModuleList(
-            blocks(*args) for args in zip(hidden, heads, depths, strict=True))
-        self.pools = torch.nn.ModuleList(
-            BallPooling(hidden[i], hidden[i + 1], self.strides[i], **pool)
-            for i in range(last))
-        self.unpools = torch.nn.ModuleList()
-        self.decoder = torch.nn.ModuleList()
-        if decode:
-            self.unpools.extend(
-                BallUnpooling(hidden[i + 1], hidden[i], self.strides[i],
-                              **pool) for i in range(last))
-            self.decoder.extend(
-                blocks(*args)
-                for args in zip(hidden[:last], back_heads, back, strict=True))
+        self._make_stages(depths, heads, decoder_depths, decoder_heads,
+                          blocks, partial(BallPooling, **kwargs),
+                          partial(BallUnpooling, **kwargs))
         self.lin = None
         if out_channels is not None:
-            check_positive('out_channels', out_channels)
             self.lin = Linear(hidden[0 if decode else -1], out_channels)
 
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters of the module."""
-        modules = [self.embedding, *self.encoder, *self.pools, *self.unpools,
-                   *self.decoder]
-        for module in modules if self.lin is None else [*modules, self.lin]:
-            module.reset_parameters()
+        super().reset_parameters()
+        if self.lin is not None:
+            self.lin.reset_parameters()
         for module in self.modules():  # as in the authors' code
             lazy = isinstance(module, Linear) and module.in_channels == -1
             if isinstance(module, Linear | torch.nn.Linear) and not lazy:
@@ -212,10 +178,7 @@ class ErwinTransformer(NotScriptable, torch.nn.Module):
         r"""Builds the tree that the model works on, with its levels and
         orientations; see :meth:`torch_geometric_erwin.BallTree.build`.
         """
-        tree = BallTree.build(pos, batch, ball_size=self.ball_sizes,
-                              strides=self.strides, rotations=self.rotations,
-                              completion=self.completion, box=box, pbc=pbc,
-                              ptr=ptr)
+        tree = super().build_tree(pos, batch, box=box, pbc=pbc, ptr=ptr)
         return order_pairs(tree) if self.official else tree
 
     @staticmethod
@@ -292,99 +255,9 @@ class ErwinTransformer(NotScriptable, torch.nn.Module):
                 model.
         """
         tree = self._find_tree(tree, pos, batch, box, pbc)
-        check_input(x, tree, self.in_channels, self.dim)
-        if edge_index is not None:
-            check_edge_index(edge_index)
-            check_edge_shift(edge_shift, edge_index, self.dim)
+        self._check_input(x, tree, edge_index, edge_shift)
         x = self.embedding(x, tree, edge_index, edge_shift)
-
-        # From here on, balls are runs of rows, and small numbers tell where.
-        level, index, inverse = tree.centered().in_slot_order()
-        x, skips = x[index], []
-        for conv, pool in zip(self.encoder, self.pools, strict=False):
-            offsets = level.offsets(None)
-            x = conv(x, level, offsets)
-            skips.append((x, level, offsets))
-            x, level = pool(x, level)
-        x = self.encoder[-1](x, level)
-        for i in reversed(range(len(self.decoder))):
-            skip, fine, offsets = skips[i]
-            x = self.unpools[i](x, level, skip, fine)
-            x, level = self.decoder[i](x, fine, offsets), fine
-
-        whole = self.decode or not self.strides
-        if whole:
-            x = x[inverse]
+        (x, ), tree = self._through_levels((x, ), tree)
         if self.lin is not None:
             x = self.lin(x)
-        return x if self.decode else (x, tree if whole else _last(tree))
-
-    def _find_tree(
-        self,
-        tree: BallTree | None,
-        pos: Tensor | None,
-        batch: Tensor | None,
-        box: Tensor | Sequence[Any] | float | None,
-        pbc: Tensor | Sequence[Any] | bool | None,
-    ) -> BallTree:
-        if (tree is None) == (pos is None):
-            raise ValueError(f"Expected either 'tree' or 'pos' to be given "
-                             f"(got {'neither' if pos is None else 'both'})")
-        if tree is None:
-            assert pos is not None
-            self._check_periodic(box is not None)
-            return self.build_tree(pos, batch, box=box, pbc=pbc)
-        if any(arg is not None for arg in (batch, box, pbc)):
-            raise ValueError("Expected 'batch', 'box' and 'pbc' to be given "
-                             "along with 'pos' (got one along with 'tree')")
-        if not isinstance(tree, BallTree):
-            raise ValueError(f"Expected 'tree' to be a BallTree "
-                             f"(got {type(tree).__name__})")
-        self._check_periodic(tree.box is not None)
-        ours = (self.ball_sizes, self.strides, len(self.rotations))
-        theirs = (tree.ball_sizes, tree.strides, tree.num_orientations)
-        if ours != theirs:
-            raise ValueError(
-                f"Expected 'tree' to have the model's ball sizes, strides "
-                f"and number of orientations, {ours}: use 'build_tree' of "
-                f"the model (got {theirs})")
-        how = (tuple(self.rotations), self.completion)
-        if tree.rotations is not None and how != (tree.rotations,
-                                                  tree.completion):
-            raise ValueError(
-                f"Expected 'tree' to be built with the model's 'rotations' "
-                f"and 'completion', {how}: use 'build_tree' of the model "
-                f"(got {(tree.rotations, tree.completion)})")
-        return tree
-
-    def _check_periodic(self, is_periodic: bool) -> None:
-        if self.periodic not in (None, is_periodic):
-            raise ValueError(
-                f"Expected a {'' if self.periodic else 'tree without a '}"
-                f"periodic {'tree' if self.periodic else 'cell'}, as the "
-                f"model's 'periodic={self.periodic}' says (got one "
-                f"{'with' if is_periodic else 'without'} a 'box')")
-
-    def __repr__(self) -> str:
-        return (f'{self.__class__.__name__}({self.in_channels}, '
-                f'{self.hidden_channels}, {self.out_channels}, '
-                f'ball_sizes={self.ball_sizes}, strides={self.strides})')
-
-
-def _last(tree: BallTree) -> BallTree:
-    r"""Returns the coarsest level, where the caller's points are."""
-    tree, _, _ = tree.in_slot_order()
-    while tree.num_levels > 1:
-        tree = tree.coarsen()
-    return tree
-
-
-def _each(name: str, value: int | Sequence[int], number: int,
-          default: Sequence[int] = ()) -> list[int]:
-    r"""Returns one number for each level; a single one stands for all."""
-    values = ([value] * number if isinstance(value, int) else list(value)
-              or list(default))
-    if len(values) != number:
-        raise ValueError(f"Expected '{name}' to be an integer or to have one "
-                         f"entry per level, {number} (got {values})")
-    return values
+        return x if self.decode else (x, tree)

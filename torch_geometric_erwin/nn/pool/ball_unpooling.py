@@ -5,6 +5,7 @@ from torch import Tensor
 from torch_geometric.nn import Linear
 
 from torch_geometric_erwin.nn.checks import (
+    check_coarse_tree,
     check_input,
     check_pooling,
     check_stride,
@@ -102,10 +103,7 @@ class BallUnpooling(NotScriptable, torch.nn.Module):
                     tree_name='coarse_tree')
         check_input(x_skip, tree, self.out_channels, self.dim, 'x_skip')
         check_stride(tree, self.stride)
-        if tree.levels[1].num_points != coarse_tree.num_points:
-            raise ValueError(f"Expected 'coarse_tree' to be the next level "
-                             f"of 'tree', with {tree.levels[1].num_points} "
-                             f"points (got {coarse_tree.num_points})")
+        check_coarse_tree(coarse_tree, tree)
         if tree.virtual == 'copy':
             tree, index, inverse = tree.in_slot_order()
             out = self.forward(x, coarse_tree, x_skip[index], tree)
