@@ -8,6 +8,12 @@ from torch_geometric_erwin import (
     BallPooling,
     BallTree,
     BallUnpooling,
+    EquivariantBallAttention,
+    EquivariantBallPooling,
+    EquivariantBallUnpooling,
+    EquivariantErwinConv,
+    EquivariantErwinTransformer,
+    EquivariantMPNNConv,
     ErwinConv,
     ErwinGPSConv,
     ErwinTransformer,
@@ -23,6 +29,14 @@ MAKERS = {
     'unpool': lambda: BallUnpooling(8, 4, 2),
     'model': lambda: ErwinTransformer(3, 8, 2, depths=1, heads=2,
                                       ball_sizes=8, strides=(2, )),
+    'equivariant attention': lambda: EquivariantBallAttention(8, 2),
+    'equivariant conv': lambda: EquivariantErwinConv(4, 8, 2),
+    'equivariant mpnn': lambda: EquivariantMPNNConv(8),
+    'equivariant pool': lambda: EquivariantBallPooling(4, 8, 2),
+    'equivariant unpool': lambda: EquivariantBallUnpooling(8, 4, 2),
+    'equivariant model': lambda: EquivariantErwinTransformer(
+        3, 8, 2, in_vectors=1, out_vectors=1, depths=1, heads=2, ball_sizes=8,
+        strides=(2, )),
 }
 
 

@@ -16,6 +16,11 @@ from torch_geometric_erwin import (
     BallPooling,
     BallTree,
     BallUnpooling,
+    EquivariantBallPooling,
+    EquivariantBallUnpooling,
+    EquivariantErwinConv,
+    EquivariantErwinTransformer,
+    EquivariantMPNNConv,
     ErwinConv,
     ErwinGPSConv,
     ErwinTransformer,
@@ -37,6 +42,15 @@ def spread(pos: Tensor) -> Tensor:
     derivative where it is zero, so these move together.
     """
     return torch.cat([pos[:5], pos[4:5], pos[5:6], pos[5:6], pos[6:7]])
+
+
+def vectors(x: Tensor) -> Tensor:
+    r"""Some vectors in a plane."""
+    return torch.stack([x.sin(), x * x.flip(1)], dim=1)
+
+
+def flat(out: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat([part.flatten(1) for part in out], dim=1)
 
 
 def make(name: str, tree: BallTree, bias: str | None) -> tuple[
@@ -63,6 +77,24 @@ def make(name: str, tree: BallTree, bias: str | None) -> tuple[
         kwargs = {'basis': 'bessel', 'cutoff': 0.9, 'num_basis': 3}
         return MPNNConv(4, dim=2, **(kwargs if name == 'bessel' else {})), (
             lambda m, x, t: m(x, EDGES, t))
+    if name == 'equivariant conv':
+        return EquivariantErwinConv(4, 2, dim=2, mlp_ratio=1, bias=bias), (
+            lambda m, x, t: flat(m(x, vectors(x), t)))
+    if name == 'equivariant mpnn':
+        return EquivariantMPNNConv(4, dim=2), lambda m, x, t: flat(m(
+            x, vectors(x), t, EDGES))
+    if name == 'equivariant pool':
+        return EquivariantBallPooling(4, 2, 2, dim=2), lambda m, x, t: flat(
+            m(x, vectors(x), t)[:2])
+    if name == 'equivariant unpool':
+        return EquivariantBallUnpooling(4, 4, 2, dim=2), lambda m, x, t: flat(
+            m(x[:coarse.num_points], vectors(x)[:coarse.num_points],
+              t.coarsen(), x, vectors(x), t))
+    if name == 'equivariant model':
+        return EquivariantErwinTransformer(
+            4, 2, 1, out_vectors=1, dim=2, depths=1, heads=1,
+            ball_sizes=[4, 2], strides=(2, ), mp_steps=1, bias=bias,
+            mlp_ratio=1), lambda m, x, t: flat(m(x, None, t, EDGES))
     return ErwinTransformer(
         4, [2, 2], dim=2, depths=[2, 1], heads=[1, 1], ball_sizes=[4, 2],
         strides=(2, ), mp_steps=1, bias=bias, mlp_ratio=1), (
@@ -73,6 +105,8 @@ CASES = [(name, bias) for name in ('attention', 'edges', 'conv')
          for bias in ('distance', 'squared', None)]
 CASES += [(name, 'distance') for name in ('pool', 'unpool', 'gps', 'mpnn',
                                           'bessel', 'model')]
+CASES += [(f'equivariant {name}', 'distance') for name in (
+    'conv', 'mpnn', 'pool', 'unpool', 'model')]
 
 
 @pytest.mark.parametrize('box', [None, 1.])

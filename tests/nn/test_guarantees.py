@@ -3,6 +3,7 @@ the order of the points does not matter.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,9 @@ from torch_geometric_erwin import (
     BallPooling,
     BallTree,
     BallUnpooling,
+    EquivariantErwinConv,
+    EquivariantErwinTransformer,
+    EquivariantMPNNConv,
     ErwinConv,
     ErwinGPSConv,
     ErwinTransformer,
@@ -37,6 +41,23 @@ class UpAndDown(torch.nn.Module):
     def forward(self, x: Tensor, tree: BallTree) -> Tensor:
         out, coarse = self.pool(x, tree)
         return self.unpool(out, coarse, x, tree)
+
+
+class WithVectors(torch.nn.Module):
+    r"""Gives a layer vectors of its features, and returns all in a row."""
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        factor = torch.arange(1., self.layer.dim + 1, dtype=x.dtype,
+                              device=x.device)
+        vec = x.unsqueeze(1) * factor.view(1, -1, 1).cos()
+        return flat(self.layer(x, vec, *args))
+
+
+def flat(out: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat([part.flatten(1) for part in out], dim=1)
 
 
 def strong(module: torch.nn.Module) -> torch.nn.Module:
@@ -74,6 +95,16 @@ def make(name: str, dim: int, box: float | None = None) -> tuple[
         module = ErwinGPSConv(8, GCNConv(8, 8), 2, dim=dim)
     elif name == 'pool':
         module = UpAndDown(dim)
+    elif name == 'equivariant conv':
+        module = WithVectors(EquivariantErwinConv(8, 16, 2, dim=dim))
+    elif name == 'equivariant mpnn':
+        module = WithVectors(EquivariantMPNNConv(8, dim=dim))
+    elif name == 'equivariant model':
+        module = EquivariantErwinTransformer(
+            8, [8, 16], 3, out_vectors=2, dim=dim, depths=1, heads=2,
+            ball_sizes=[16, 8], strides=(4, ), mp_steps=1, k=4)
+        return strong(module), lambda x, pos, batch: flat(module(
+            x, pos=pos, batch=batch, box=box))
     else:
         module = ErwinTransformer(
             8, [8, 16, 16], dim=dim, depths=[2, 1, 2], heads=[2, 2, 4],
@@ -84,15 +115,18 @@ def make(name: str, dim: int, box: float | None = None) -> tuple[
     def run(x: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
         if name in ('mpnn', 'bessel', 'gps'):
             return module(x, edges(pos, batch), tree_of(pos, batch))
+        if name == 'equivariant mpnn':
+            return module(x, tree_of(pos, batch), edges(pos, batch))
         return module(x, tree_of(pos, batch, (4, ) if name == 'pool' else ()))
 
     return strong(module), run
 
 
 NAMES = ['attention', 'squared', 'conv', 'mpnn', 'bessel', 'gps', 'pool',
-         'model']
+         'model', 'equivariant conv', 'equivariant mpnn', 'equivariant model']
 # Batch normalization mixes what it normalizes, as it is meant to:
-TRAINABLE = ['attention', 'squared', 'conv', 'mpnn', 'bessel']
+TRAINABLE = ['attention', 'squared', 'conv', 'mpnn', 'bessel',
+             'equivariant conv', 'equivariant mpnn']
 
 
 @pytest.mark.parametrize('box', [None, 4.])

@@ -1,6 +1,7 @@
 r"""Who computes under the transforms of :mod:`torch.func`."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,16 +64,18 @@ def within_transform() -> bool:
     return bool(_functorch.get_interpreter_stack())
 
 
-def by_formula(formula: Callable[..., Tensor],
+def by_formula(formula: Callable[..., Any],
                variables: Sequence[Tensor | None], needs: Sequence[bool],
-               grad: Tensor) -> list[Tensor | None]:
-    r"""Returns differentiable gradients of those variables that need them."""
+               grad: Tensor | tuple[Tensor, ...]) -> list[Tensor | None]:
+    r"""Returns differentiable gradients of those variables that need them,
+    given those of the formula's result, or of all of its results.
+    """
     # Views, lest gradients go on to what a variable was made of.
     variables = [v if v is None else v.view_as(v) for v in variables]
     wanted = [v for v, need in zip(variables, needs, strict=True)
               if need and v is not None]
 
-    def run(*some: Tensor) -> Tensor:
+    def run(*some: Tensor) -> Any:
         left = iter(some)
         return formula(*(next(left) if need else v for v, need in
                          zip(variables, needs, strict=True)))

@@ -7,12 +7,13 @@ from torch.nn import Linear, Parameter
 from torch_geometric.typing import OptTensor
 
 from torch_geometric_erwin.nn.attention.in_balls import InBalls, Rows, Share
-from torch_geometric_erwin.nn.vectors import (
-    check_vectors,
-    norms,
-    reset_linear,
-)
+from torch_geometric_erwin.nn.vectors import check_vectors, reset_linear
 from torch_geometric_erwin.ops.distance import length
+from torch_geometric_erwin.ops.equivariant_block.reference import (
+    assemble,
+    relative,
+)
+from torch_geometric_erwin.ops.vectors import norms
 from torch_geometric_erwin.tree import BallTree
 
 
@@ -171,29 +172,21 @@ class EquivariantBallAttention(InBalls):
                 for w in (self.lin_qkv.weight, self.lin_qkv.bias,
                           self.lin_vec.weight))
             x, vec = F.linear(x, weight, bias), F.linear(vec, vec_weight)
-        x = x.unflatten(1, (share.number, 3, -1))
-        vec = vec.unflatten(2, (share.number, 3, -1))
-        weight = self.pos_weight[first:end].to(x.dtype)
-        weight = torch.cat([weight.expand(x.size(0), -1, -1, -1),
-                            x[:, :, 2:, self.scalars:]], dim=2)
-        vec = torch.addcmul(vec, offset[:, :, None, None, None],
-                            weight.unsqueeze(1))
-        vec = vec.permute(0, 2, 3, 1, 4).flatten(3)
-        return torch.cat([x, vec], dim=3).unbind(2)
+        rows = assemble(x, vec, offset, self.pos_weight[first:end])
+        return rows.unbind(2)
 
     def _update(self, out: Tensor, shares: list[Share],
                 offsets: list[Tensor]) -> tuple[Tensor, Tensor]:
         r"""Takes the heads' sums to scalars and vectors, these relative to
         the point that attends.
         """
-        number = [self.scalars, self.vectors, self.dim * self.vectors]
-        x, weight, vec = out.split(number, dim=2)
-        vec = vec.unflatten(2, (self.dim, -1))
-        heads = [share.number for share in shares]
-        shift = torch.cat([
-            o.to(w.dtype)[:, None, :, None] * w.unsqueeze(2) for o, w in
-            zip(offsets, weight.split(heads, dim=1), strict=True)], dim=1)
-        vec = self._average(vec - shift, shares)
-        x = torch.cat([self._average(x, shares), norms(vec)], dim=2)
-        vec = vec.transpose(1, 2).flatten(2)
-        return self.lin_out(x.flatten(1)), self.lin_vec_out(vec)
+        sizes = [share.number for share in shares]
+        parts = [relative(part, o.to(out.dtype), self.vectors)
+                 for part, o in zip(out.split(sizes, 1), offsets,
+                                    strict=True)]
+        x = torch.cat([part[0] for part in parts], dim=1)
+        vec = torch.cat([part[1].transpose(1, 2) for part in parts], dim=1)
+        x, vec = self._average(x, shares), self._average(vec, shares)
+        vec = vec.transpose(1, 2)
+        x = torch.cat([x, norms(vec)], dim=2)
+        return self.lin_out(x.flatten(1)), self.lin_vec_out(vec.flatten(2))

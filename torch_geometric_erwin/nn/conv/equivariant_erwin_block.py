@@ -1,13 +1,22 @@
 import torch
 from torch import Tensor
-from torch.nn import RMSNorm
+from torch.nn import Linear, RMSNorm
 from torch_geometric.typing import OptTensor
 
 from torch_geometric_erwin.nn.attention import EquivariantBallAttention
-from torch_geometric_erwin.nn.checks import check_input
+from torch_geometric_erwin.nn.attention.in_balls import balls_of
+from torch_geometric_erwin.nn.checks import check_input, check_partition
 from torch_geometric_erwin.nn.conv.equivariant_swiglu import EquivariantSwiGLU
+from torch_geometric_erwin.nn.conv.swiglu import SwiGLU
 from torch_geometric_erwin.nn.scripting import NotScriptable
-from torch_geometric_erwin.nn.vectors import check_vectors, unit_rms
+from torch_geometric_erwin.nn.untouched import has_global_hooks, is_untouched
+from torch_geometric_erwin.nn.vectors import check_vectors
+from torch_geometric_erwin.ops.distance import length
+from torch_geometric_erwin.ops.equivariant_block import (
+    BlockWeights,
+    equivariant_block,
+)
+from torch_geometric_erwin.ops.vectors import unit_rms
 from torch_geometric_erwin.tree import BallTree
 
 
@@ -98,8 +107,46 @@ class EquivariantErwinBlock(NotScriptable, torch.nn.Module):
             ValueError: If features and tree do not fit each other or the
                 layer.
         """
-        check_input(x, tree, self.attn.channels, self.attn.dim)
-        vec = check_vectors(vec, x, self.attn.dim)
-        dx, dvec = self.attn(self.norm(x), unit_rms(vec), tree, partition,
-                             offset=offset)
-        return self.mlp(x + dx, vec + dvec)
+        attn = self.attn
+        check_input(x, tree, attn.channels, attn.dim)
+        check_partition(tree, partition)
+        vec = check_vectors(vec, x, attn.dim)
+        if tree.virtual == 'copy' or not self._is_fused():
+            dx, dvec = attn(self.norm(x), unit_rms(vec), tree, partition,
+                            offset=offset)
+            return self.mlp(x + dx, vec + dvec)
+        if offset is None:
+            offset = tree.offsets(partition)
+        far = length(offset).unsqueeze(1).to(x.dtype)
+        return equivariant_block(
+            x, vec, far, offset.to(x.dtype), tree.pos, self._weights(),
+            balls_of(tree, partition), bias=attn.bias,
+            eps=(self.norm.eps, self.mlp.norm.eps))
+
+    def _is_fused(self) -> bool:
+        r"""Whether nobody can tell if modules are called one by one."""
+        attn, mlp = self.attn, self.mlp
+        if attn.is_watched() or has_global_hooks():
+            return False
+        if any(module.training and module.dropout > 0
+               for module in (attn, mlp.mlp)):
+            return False
+        kinds = {EquivariantBallAttention: [attn], EquivariantSwiGLU: [mlp],
+                 SwiGLU: [mlp.mlp], RMSNorm: [self.norm, mlp.norm],
+                 Linear: [attn.lin_pos, attn.lin_qkv, attn.lin_vec,
+                          attn.lin_out, attn.lin_vec_out, mlp.lin_vec,
+                          mlp.lin_norms, mlp.mlp.lin_in, mlp.mlp.lin_out,
+                          mlp.lin_gate, mlp.lin_vec_out]}
+        return all(is_untouched(module, kind)
+                   for kind, modules in kinds.items() for module in modules)
+
+    def _weights(self) -> BlockWeights:
+        attn, mlp, glu = self.attn, self.mlp, self.mlp.mlp
+        return BlockWeights(
+            self.norm.weight, attn.lin_pos.weight, attn.lin_pos.bias,
+            attn.lin_qkv.weight, attn.lin_qkv.bias, attn.lin_vec.weight,
+            attn.pos_weight, attn.lin_out.weight, attn.lin_out.bias,
+            attn.lin_vec_out.weight, mlp.lin_vec.weight, mlp.lin_norms.weight,
+            mlp.norm.weight, glu.lin_in.weight, glu.lin_in.bias,
+            glu.lin_out.weight, glu.lin_out.bias, mlp.lin_gate.weight,
+            mlp.lin_gate.bias, mlp.lin_vec_out.weight, attn.slope())

@@ -25,17 +25,13 @@ from torch_geometric_erwin.nn.untouched import (
     is_untouched,
     is_watched,
 )
-from torch_geometric_erwin.nn.vectors import (
-    check_vectors,
-    inner,
-    norms,
-    reset_linear,
-)
+from torch_geometric_erwin.nn.vectors import check_vectors, reset_linear
 from torch_geometric_erwin.ops.distance import length
 from torch_geometric_erwin.ops.equivariant_messages import (
     equivariant_messages,
     reference,
 )
+from torch_geometric_erwin.ops.vectors import inner, norms
 from torch_geometric_erwin.tree import BallTree, TreeEdges
 
 # The aggregations of the kernels.
@@ -237,8 +233,8 @@ class EquivariantMPNNConv(NotScriptable, MessagePassing):
                 aggr=FUSED[type(self.aggr_module)], eps=self.norm_message.eps)
         else:
             # propagate_type: (src: Tensor, dst: Tensor, vec: Tensor, edge: Tensor, unit: Tensor)  # noqa: E501
-            both = self.propagate(edges.edge_index, src=src, dst=dst, vec=vec,
-                                  edge=edge, unit=unit,
+            both = self.propagate(edges.edge_index, src=src, dst=dst,
+                                  vec=vec.flatten(1), edge=edge, unit=unit,
                                   size=(src.size(0), dst.size(0)))
             out, turn = reference.take_apart(both, self.channels, self.dim)
         return out.to(src.dtype), turn.to(src.dtype)
@@ -260,6 +256,7 @@ class EquivariantMPNNConv(NotScriptable, MessagePassing):
 
     def message(self, src_j: Tensor, dst_i: Tensor, vec_j: Tensor,
                 edge: Tensor, unit: Tensor) -> Tensor:
+        vec_j = vec_j.unflatten(1, (self.dim, -1))
         out = reference.arguments(src_j, dst_i, vec_j, unit)
         out = self.norm_message(self.act(out + self.lin_edge(edge)))
         return reference.with_vectors(out, vec_j, unit)

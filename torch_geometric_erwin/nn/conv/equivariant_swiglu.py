@@ -3,7 +3,8 @@ from torch import Tensor
 from torch.nn import Linear, RMSNorm
 
 from torch_geometric_erwin.nn.conv.swiglu import SwiGLU
-from torch_geometric_erwin.nn.vectors import norms, reset_linear, unit_rms
+from torch_geometric_erwin.nn.vectors import reset_linear
+from torch_geometric_erwin.ops.vectors import norms, unit_rms
 
 
 class EquivariantSwiGLU(torch.nn.Module):
