@@ -1,5 +1,5 @@
-r"""A block on scalars and vectors by the C++ kernels for scalars and for
-attention, and by products of matrices for vectors.
+r"""A block on scalars and vectors by the C++ kernels of dense layers, of
+attention, and of what is done to vectors point by point.
 
 Vectors are normalized after linear maps, which are narrower: :math:`\mathbf{U}
 (r \vec{\mathbf{v}}) = r \, \mathbf{U} \vec{\mathbf{v}}`.
@@ -13,10 +13,9 @@ from torch import Tensor
 
 from torch_geometric_erwin.ops.ball_attention import cpu as attention
 from torch_geometric_erwin.ops.dense import cpu as dense
-from torch_geometric_erwin.ops.equivariant_block import reference
+from torch_geometric_erwin.ops.equivariant_block import points
 from torch_geometric_erwin.ops.equivariant_block.weights import BlockWeights
 from torch_geometric_erwin.ops.native import fresh
-from torch_geometric_erwin.ops.vectors import EPS, EPS_NORM
 
 
 class Saved(NamedTuple):
@@ -24,11 +23,11 @@ class Saved(NamedTuple):
 
     Args:
         unit: One over the root mean square of vectors, shape :math:`(N)`.
-        lifted: Vectors of queries, keys and values, less positions.
+        lifted: Vectors of queries, keys and values, without positions.
         rows: Queries, keys and values.
         out: The heads' sums.
         lse: The logarithms of the softmax' denominators.
-        turn: Vectors relative to points, shape :math:`(N, D, H, u)`.
+        turn: Vectors relative to points, shape :math:`(N, D, H u)`.
         sums: Scalars and lengths of the above.
         half_vec: Vectors half way.
         half_unit: As :obj:`unit`, half way.
@@ -69,23 +68,20 @@ def forward(
     r"""Returns the results, and what :meth:`backward` needs."""
     qkv = dense.norm_linear(x, w.scale1, eps[0], far, w.pos, w.pos_bias,
                             w.qkv, w.qkv_bias)
-    unit = _unit(vec)
-    lifted = (vec @ w.vec.t()).mul_(unit[:, None, None])
-    rows = reference.assemble(qkv, lifted, offset, w.pos_vec)
+    lifted = vec @ w.vec.t()
+    rows, unit = points.assemble(qkv, lifted, vec, offset, w.pos_vec)
     out, lse = attention.forward(rows.unbind(2), pos, w.slope, index, mask,
                                  box, ball_size, bias)
-    sums, turn = reference.relative(out, offset, w.pos_vec.size(2))
-    sums = torch.cat([sums, _lengths(turn)], dim=2).flatten(1)
+    sums, turn = points.relative(out, offset, w.pos_vec)
     x = dense.linear(sums, w.out, w.out_bias, x)
-    half_vec = _add_product(vec, turn.flatten(2), w.vec_out)
-    half_unit = _unit(half_vec)
-    hidden = (half_vec @ w.hidden.t()).mul_(half_unit[:, None, None])
-    lengths = _lengths(hidden)
+    half_vec = _add_product(vec, turn, w.vec_out)
+    hidden = half_vec @ w.hidden.t()
+    lengths, half_unit = points.hide(hidden, half_vec)
     half = dense.linear(lengths, w.norms, None, x)
     x = dense.swiglu(half, w.scale2, eps[1], w.mlp_in, w.mlp_in_bias,
                      w.mlp_out, w.mlp_out_bias)
     gate = dense.linear(x, w.gate, w.gate_bias)
-    vec = _add_product(half_vec, gate.unsqueeze(1) * hidden, w.hidden_out)
+    vec = _add_product(half_vec, points.gate(gate, hidden), w.hidden_out)
     return x, vec, Saved(unit, lifted, rows, out, lse, turn, sums, half_vec,
                          half_unit, hidden, lengths, half, gate)
 
@@ -108,26 +104,17 @@ def backward(
         d_sums, d_half_vec, offset, pos, w, index, mask, box, saved,
         ball_size, bias, needs_pos)
 
-    number = w.pos_vec.size(2)
-    width = d_rows.size(3) - offset.size(1) * number
-    d_vecs = d_rows[..., width:].unflatten(3, (-1, number)).permute(
-        0, 3, 1, 2, 4)  # of points, dimensions, heads, rows, vectors
-    weight = torch.cat([
-        w.pos_vec.expand(len(x), -1, -1, -1),
-        saved.rows[:, :, 2:, width - number:width]], dim=2)
-    d_offset += (d_vecs * weight.unsqueeze(1)).flatten(2).sum(2)
-    d_weight = (d_vecs * offset[:, :, None, None, None]).sum(1)
-    d_qkv = d_rows[..., :width].contiguous()
-    d_qkv[:, :, 2, -number:] += d_weight[:, :, 2]
-    d_vec, d_lin = _normalized_backward(
-        d_vecs.flatten(2), saved.lifted, saved.unit, vec, w.vec, d_half_vec)
+    d_qkv, d_lifted, along, d_pos_vec = points.assemble_backward(
+        d_rows, saved.rows, saved.lifted, vec, saved.unit, offset, w.pos_vec,
+        d_offset)
+    d_vec, d_lin = _product_backward(d_lifted, along, vec, w.vec, d_half_vec)
     d_x, d_scale, d_far, d_pos_w, d_pos_b, d_w, d_b = (
-        dense.norm_linear_backward(d_qkv.flatten(1), x, w.scale1, eps[0], far,
+        dense.norm_linear_backward(d_qkv, x, w.scale1, eps[0], far,
                                    w.pos, w.pos_bias, w.qkv, d_half, True))
     assert d_far is not None
     return d_x, d_vec, d_far, d_offset, d_pos, BlockWeights(
         d_scale, d_pos_w, d_pos_b, d_w, d_b, d_lin,
-        d_weight[:, :, :2].sum(0), d_out, d_out_bias, d_vec_out, *mlp,
+        d_pos_vec, d_out, d_out_bias, d_vec_out, *mlp,
         d_slope)
 
 
@@ -138,10 +125,10 @@ def _mlp_backward(
     r"""Returns the gradients of features and vectors half way, and of the
     feed-forward network's weights.
     """
-    gate, hidden = saved.gate.unsqueeze(1), saved.hidden
-    d_hidden_out = _weight_grad(grad_vec, gate * hidden)
-    d_product = grad_vec @ w.hidden_out
-    d_gate = (d_product * hidden).sum(1)
+    hidden = saved.hidden
+    d_product, d_hidden_out = _linear_backward(
+        grad_vec, points.gate(saved.gate, hidden), w.hidden_out)
+    d_gate = points.gate_backward(d_product, saved.gate, hidden)
     d_result, d_gate_w, d_gate_b = dense.linear_backward(d_gate, result,
                                                          w.gate)
     assert d_result is not None
@@ -151,10 +138,10 @@ def _mlp_backward(
     d_lengths, d_norms, _ = dense.linear_backward(d_half, saved.lengths,
                                                   w.norms)
     assert d_lengths is not None
-    d_hidden = d_product.mul_(gate).addcmul_(
-        hidden, d_lengths.div_(saved.lengths).unsqueeze(1))
-    d_half_vec, d_hidden_w = _normalized_backward(
-        d_hidden, hidden, saved.half_unit, saved.half_vec, w.hidden, grad_vec)
+    along = points.hide_backward(d_product, d_lengths, hidden, saved.lengths,
+                                 saved.half_vec, saved.half_unit)
+    d_half_vec, d_hidden_w = _product_backward(
+        d_product, along, saved.half_vec, w.hidden, grad_vec)
     return d_half, d_half_vec, [d_hidden_w, d_norms, *mlp, d_gate_w, d_gate_b,
                                 d_hidden_out]
 
@@ -167,19 +154,9 @@ def _attention_backward(
     r"""Returns the gradients of queries, keys and values, of offsets, of the
     map of vectors, of positions and slopes.
     """
-    heads, _, number = w.pos_vec.shape
-    d_vec_out = _weight_grad(grad_vec, saved.turn.flatten(2))
-    d_turn = (grad_vec @ w.vec_out).unflatten(2, (heads, number))
-    d_sums = d_sums.unflatten(1, (heads, -1))
-    scalars = d_sums.size(2) - number
-    lengths = saved.sums.unflatten(1, (heads, -1))[..., scalars:]
-    d_turn.addcmul_(saved.turn,
-                    (d_sums[..., scalars:] / lengths).unsqueeze(1))
-    d_weight = -(d_turn * offset[:, :, None, None]).sum(1)
-    weight = saved.out[..., scalars:scalars + number].unsqueeze(1)
-    d_offset = -(d_turn * weight).flatten(2).sum(2)
-    d_out = torch.cat([d_sums[..., :scalars], d_weight,
-                       d_turn.transpose(1, 2).flatten(2)], dim=2)
+    d_turn, d_vec_out = _linear_backward(grad_vec, saved.turn, w.vec_out)
+    d_out, d_offset = points.relative_backward(
+        d_sums, d_turn, saved.sums, saved.turn, saved.out, offset, w.pos_vec)
     d_rows = fresh(saved.rows, *saved.rows.shape)
     _, _, _, d_pos, d_slope = attention.backward(
         [*saved.rows.unbind(2), saved.out, d_out], pos, w.slope, index, mask,
@@ -189,35 +166,28 @@ def _attention_backward(
             d_slope if bias else None)
 
 
-def _normalized_backward(
-    grad: Tensor, out: Tensor, unit: Tensor, vec: Tensor, weight: Tensor,
+def _product_backward(
+    grad: Tensor, along: Tensor, vec: Tensor, weight: Tensor,
     residual: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    r"""Returns the gradients of vectors, added to those that come by another
-    way, and of the weight, of :obj:`out = unit * vec @ weight.t()`.
+    r"""Returns the gradients of vectors, given that of their length, added to
+    those that come by another way, and of the weight.
     """
-    along = (grad * out).flatten(1).sum(1) * unit.square()
-    along = along / (vec.size(1) * vec.size(2))
-    grad = grad * unit[:, None, None]
-    d_vec = _add_product(residual, grad, weight.t())
+    d_vec = _add_product(residual, grad, weight.t().contiguous())
     d_vec.addcmul_(vec, along[:, None, None], value=-1)
-    return d_vec, _weight_grad(grad, vec)
-
-
-def _unit(vec: Tensor) -> Tensor:
-    square = torch.linalg.vector_norm(vec.flatten(1), dim=1).square_()
-    return square.div_(vec.size(1) * vec.size(2)).add_(EPS_NORM).rsqrt_()
-
-
-def _lengths(vec: Tensor) -> Tensor:
-    return vec.square().sum(1).add_(EPS).sqrt_()
+    return d_vec, grad.flatten(0, 1).t() @ vec.flatten(0, 1)
 
 
 def _add_product(vec: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     r"""Returns :obj:`vec + x @ weight.t()`."""
-    return torch.addmm(vec.flatten(0, 1), x.flatten(0, 1),
-                       weight.t()).view_as(vec)
+    return dense.linear(x.flatten(0, 1), weight, None,
+                        vec.flatten(0, 1)).view_as(vec)
 
 
-def _weight_grad(grad: Tensor, x: Tensor) -> Tensor:
-    return grad.flatten(0, 1).t() @ x.flatten(0, 1)
+def _linear_backward(grad: Tensor, x: Tensor,
+                     weight: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Returns the gradients of :obj:`x` and the weight."""
+    out, d_weight, _ = dense.linear_backward(grad.flatten(0, 1),
+                                             x.flatten(0, 1), weight)
+    assert out is not None
+    return out.view_as(x), d_weight

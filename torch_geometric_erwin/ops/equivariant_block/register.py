@@ -75,7 +75,7 @@ def _fake_forward(x: Tensor, vec: Tensor, far: Tensor, offset: Tensor,
     width = both + dim * number
     shapes = [x.shape, vec.shape, (n, ), (n, dim, 3 * heads * number),
               (n, heads, 3, width), (n, heads, width), (n, heads),
-              (n, dim, heads, number), (n, heads * both), vec.shape, (n, ),
+              (n, dim, heads * number), (n, heads * both), vec.shape, (n, ),
               (n, dim, hidden), (n, hidden), x.shape, (n, hidden)]
     return tuple(x.new_empty(shape) for shape in shapes)
 
