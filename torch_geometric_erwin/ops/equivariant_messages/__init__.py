@@ -1,11 +1,20 @@
 r"""Messages along edges, made from scalars and vectors, and summed with the
 directions of the edges and with the vectors of their sources.
+
+The C++ kernels compute in float32 and store no messages, as those of
+:func:`~torch_geometric_erwin.ops.message_passing` do. What they do not serve
+(GPUs, float64) is computed edge by edge.
 """
 
 from torch import Tensor
 
-from torch_geometric_erwin.ops.equivariant_messages import reference
-from torch_geometric_erwin.ops.message_passing import EdgeLists
+from torch_geometric_erwin.ops.equivariant_messages import (
+    cpu,
+    reference,
+    register,
+)
+from torch_geometric_erwin.ops.message_passing import EdgeLists, check_edges
+from torch_geometric_erwin.ops.transformed import needs_formula
 
 
 def equivariant_messages(
@@ -56,9 +65,21 @@ def equivariant_messages(
     Returns:
         The messages of each target, shape :math:`(N_{dst}, C)`, and vectors,
         shape :math:`(N_{dst}, D, 2 C)`.
+
+    Raises:
+        ValueError: If there are not as many edges as numbers of edges, or
+            nodes other than features, or edges between other nodes.
     """
-    return reference.equivariant_messages(
-        src, dst, vec, edge, unit, weight, scale, shift, edge_index, aggr, eps)
+    variables = src, dst, vec, edge, unit, weight, scale, shift
+    size = src.size(0), dst.size(0)
+    check_edges(edge, edge_index, lists, size)
+    if not cpu.serves(*variables) or needs_formula(*variables):
+        return reference.equivariant_messages(*variables, edge_index, aggr,
+                                              eps)
+    if lists is None or not lists.is_for_cpu:
+        lists = EdgeLists.of(edge_index, *size)
+    return register.equivariant_messages(variables, edge_index, lists, aggr,
+                                         eps)
 
 
 __all__ = ['equivariant_messages']

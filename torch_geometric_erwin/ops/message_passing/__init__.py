@@ -62,7 +62,7 @@ def message_passing(
     """
     variables = src, dst, edge, weight, scale, shift
     size = src.size(0), dst.size(0)
-    _check_edges(edge, edge_index, lists, size)
+    check_edges(edge, edge_index, lists, size)
     if not register.serves(*variables) or needs_formula(*variables):
         return reference.message_passing(*variables, edge_index, aggr, eps)
     if lists is None or lists.is_for_cpu != (src.device.type == 'cpu'):
@@ -70,8 +70,8 @@ def message_passing(
     return register.message_passing(variables, edge_index, lists, aggr, eps)
 
 
-def _check_edges(edge: Tensor, edge_index: Tensor, lists: EdgeLists | None,
-                 size: tuple[int, int]) -> None:
+def check_edges(edge: Tensor, edge_index: Tensor, lists: EdgeLists | None,
+                size: tuple[int, int]) -> None:
     r"""Kernels would read what is not there."""
     if edge.size(0) != edge_index.size(1):
         raise ValueError(f"Expected 'edge' to have one row per edge, "
@@ -87,4 +87,4 @@ def _check_edges(edge: Tensor, edge_index: Tensor, lists: EdgeLists | None,
             f"{found[1]})")
 
 
-__all__ = ['EdgeLists', 'cpu', 'message_passing']
+__all__ = ['EdgeLists', 'check_edges', 'cpu', 'message_passing']
