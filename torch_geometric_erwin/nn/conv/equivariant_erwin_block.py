@@ -131,12 +131,16 @@ class EquivariantErwinBlock(NotScriptable, torch.nn.Module):
         if any(module.training and module.dropout > 0
                for module in (attn, mlp.mlp)):
             return False
-        kinds = {EquivariantBallAttention: [attn], EquivariantSwiGLU: [mlp],
-                 SwiGLU: [mlp.mlp], RMSNorm: [self.norm, mlp.norm],
-                 Linear: [attn.lin_pos, attn.lin_qkv, attn.lin_vec,
-                          attn.lin_out, attn.lin_vec_out, mlp.lin_vec,
-                          mlp.lin_norms, mlp.mlp.lin_in, mlp.mlp.lin_out,
-                          mlp.lin_gate, mlp.lin_vec_out]}
+        kinds: dict[type, list[torch.nn.Module]] = {
+            EquivariantBallAttention: [attn],
+            EquivariantSwiGLU: [mlp],
+            SwiGLU: [mlp.mlp],
+            RMSNorm: [self.norm, mlp.norm],
+            Linear: [attn.lin_pos, attn.lin_qkv, attn.lin_vec, attn.lin_out,
+                     attn.lin_vec_out, mlp.lin_vec, mlp.lin_norms,
+                     mlp.mlp.lin_in, mlp.mlp.lin_out, mlp.lin_gate,
+                     mlp.lin_vec_out],
+        }
         return all(is_untouched(module, kind)
                    for kind, modules in kinds.items() for module in modules)
 

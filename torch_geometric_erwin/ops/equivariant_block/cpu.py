@@ -112,10 +112,9 @@ def backward(
         dense.norm_linear_backward(d_qkv, x, w.scale1, eps[0], far,
                                    w.pos, w.pos_bias, w.qkv, d_half, True))
     assert d_far is not None
-    return d_x, d_vec, d_far, d_offset, d_pos, BlockWeights(
-        d_scale, d_pos_w, d_pos_b, d_w, d_b, d_lin,
-        d_pos_vec, d_out, d_out_bias, d_vec_out, *mlp,
-        d_slope)
+    return d_x, d_vec, d_far, d_offset, d_pos, BlockWeights._make(
+        [d_scale, d_pos_w, d_pos_b, d_w, d_b, d_lin, d_pos_vec, d_out,
+         d_out_bias, d_vec_out, *mlp, d_slope])
 
 
 def _mlp_backward(

@@ -25,7 +25,8 @@ def equivariant_block(
     qkv = dense.norm_linear(x, w.scale1, eps[0], far, w.pos, w.pos_bias,
                             w.qkv, w.qkv_bias)
     rows = assemble(qkv, F.linear(unit_rms(vec), w.vec), offset, w.pos_vec)
-    out = ball_attention(*rows.unbind(2), pos, w.slope, balls, bias=bias)
+    query, key, value = rows.unbind(2)
+    out = ball_attention(query, key, value, pos, w.slope, balls, bias=bias)
     out, turn = relative(out, offset, w.pos_vec.size(2))
     out = torch.cat([out, norms(turn)], dim=2)
     x = dense.linear(out.flatten(1), w.out, w.out_bias, x)

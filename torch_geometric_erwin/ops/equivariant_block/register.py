@@ -50,7 +50,8 @@ def equivariant_block(
     args = (x, vec, far, offset, pos, *w, balls.index, balls.inverse,
             balls.mask, balls.box, balls.size, numbers, bias or '')
     run = _operator if torch.compiler.is_compiling() else _Block.apply
-    return run(*args)[:2]
+    x, vec, *_ = run(*args)
+    return x, vec
 
 
 def _operator(*args: Any) -> tuple[Tensor, ...]:
@@ -59,17 +60,18 @@ def _operator(*args: Any) -> tuple[Tensor, ...]:
 
 @torch.library.impl('torch_geometric_erwin::equivariant_block', 'CPU')
 def _forward(*args: Any) -> tuple[Tensor, ...]:
-    rows, rest = args[:len(ROWS)], args[len(ROWS):]
+    x, vec, far, offset, pos, *rest = args
     *weights, index, _, mask, box, ball_size, eps, bias = rest
-    x, vec, saved = cpu.forward(*rows, BlockWeights(*weights), index, mask,
-                                box, ball_size, eps, bias)
+    x, vec, saved = cpu.forward(
+        x, vec, far, offset, pos, BlockWeights._make(weights), index, mask,
+        box, ball_size, eps, bias)
     return x, vec, *saved
 
 
 @torch.library.register_fake('torch_geometric_erwin::equivariant_block')
 def _fake_forward(x: Tensor, vec: Tensor, far: Tensor, offset: Tensor,
                   pos: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    w = BlockWeights(*args[:len(BlockWeights._fields)])
+    w = BlockWeights._make(args[:len(BlockWeights._fields)])
     (n, dim, _), (heads, _, number) = vec.shape, w.pos_vec.shape
     both, hidden = w.qkv.size(0) // (3 * heads), w.hidden.size(0)
     width = both + dim * number
@@ -84,11 +86,13 @@ def _fake_forward(x: Tensor, vec: Tensor, far: Tensor, offset: Tensor,
                     'CPU')
 def _backward(grad: Tensor, grad_vec: Tensor,
               *args: Any) -> tuple[Tensor, ...]:
-    rows, weights = args[:len(ROWS)], args[len(ROWS):VARIABLES]
+    x, vec, far, offset, pos, *weights = args[:VARIABLES]
     index, mask, box, result, *rest = args[VARIABLES:]
+    saved, (ball_size, eps, bias, needs_pos) = rest[:SAVED], rest[SAVED:]
     *found, d_weights = cpu.backward(
-        grad, grad_vec, *rows, BlockWeights(*weights), index, mask, box,
-        result, cpu.Saved(*rest[:SAVED]), *rest[SAVED:])
+        grad, grad_vec, x, vec, far, offset, pos, BlockWeights._make(weights),
+        index, mask, box, result, cpu.Saved._make(saved), ball_size, eps,
+        bias, needs_pos)
     return tuple(grad.new_empty(0) if x is None else x.contiguous()
                  for x in (*found, *d_weights))
 
@@ -126,8 +130,9 @@ def _differentiate(ctx: Any, grad: Tensor | None, grad_vec: Tensor | None,
     if torch.is_grad_enabled() or needs_formula(grad, grad_vec):
         balls = Balls(ctx.ball_size, index, inverse, mask, box)
         found = by_formula(
-            lambda *args: reference.equivariant_block(
-                *args[:len(ROWS)], BlockWeights(*args[len(ROWS):]), balls,
+            lambda x, vec, far, offset, pos, *weights:
+            reference.equivariant_block(
+                x, vec, far, offset, pos, BlockWeights._make(weights), balls,
                 ctx.eps, ctx.bias or None),
             variables, needs, (grad, grad_vec))
     else:

@@ -86,8 +86,10 @@ def _differentiate(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     # A graph of the gradients is wanted, or many gradients at once:
     if torch.is_grad_enabled() or needs_formula(*grads):
         found = by_formula(
-            lambda *some: reference.equivariant_messages(
-                *some, edge_index, ctx.aggr, ctx.eps),
+            lambda src, dst, vec, edge, unit, weight, scale, shift:
+            reference.equivariant_messages(
+                src, dst, vec, edge, unit, weight, scale, shift, edge_index,
+                ctx.aggr, ctx.eps),
             variables, needs, grads)
     else:
         found = torch.ops.torch_geometric_erwin.equivariant_messages_backward(
