@@ -21,6 +21,7 @@ from torch_geometric_erwin.nn.models import (
     EquivariantErwinTransformer,
     ErwinEmbedding,
     ErwinTransformer,
+    FrameAveraging,
 )
 from torch_geometric_erwin.nn.pool import (
     BallPooling,
@@ -48,6 +49,7 @@ __all__ = [
     'ErwinEmbedding',
     'ErwinGPSConv',
     'ErwinTransformer',
+    'FrameAveraging',
     'MPNNConv',
     'SwiGLU',
 ]
