@@ -78,9 +78,10 @@ class FrameAveraging(torch.nn.Module):
     10^{-4}` in float32), axes are turned towards those of space within the
     plane that is left open: the output is finite and does not depend on the
     order of the points, but on how the cloud lies in space. So it is for
-    cubes and other shapes of high symmetry. Only where all points are on a
-    line, at one place, or alone, and have no input vectors, symmetry is
-    kept, as the average over all frames takes away what is perpendicular.
+    cubes and other shapes of high symmetry. Where the variances that agree
+    are zero (all points on a line, at one place, or one alone) and there are
+    no input vectors, symmetry is kept all the same, as the average over all
+    frames takes away what is perpendicular.
 
     **Derivatives** with respect to positions, first and second, go through
     means and axes, so that forces are those of the averaged energy, and no
@@ -108,6 +109,9 @@ class FrameAveraging(torch.nn.Module):
             the network keeps little for them (:obj:`ckpt_grad`). Batch
             normalization then sees one frame of each cloud at a time, and
             the symmetry does not hold in training. (default: :obj:`False`)
+        per_cloud (bool, optional): Whether the network returns one row per
+            cloud, as it does if it ends in pooling, instead of one per
+            point. (default: :obj:`False`)
 
     Shapes:
         - **input:**
@@ -117,7 +121,8 @@ class FrameAveraging(torch.nn.Module):
         - **output:** scalars :math:`(N, F_{out} - D \cdot
           \textrm{out\_vectors})` of a network with :math:`F_{out}` output
           channels *(with* :obj:`out_vectors` *also vectors* :math:`(N, D,
-          \textrm{out\_vectors})` *)*
+          \textrm{out\_vectors})` *)*; with :obj:`per_cloud=True`, :math:`B`
+          rows for as many clouds
     """
     signs: Tensor
 
@@ -131,6 +136,7 @@ class FrameAveraging(torch.nn.Module):
         group: str = 'O',
         frames: str = 'all',
         loop: bool = False,
+        per_cloud: bool = False,
     ) -> None:
         super().__init__()
         if not callable(model):
@@ -149,6 +155,7 @@ class FrameAveraging(torch.nn.Module):
         self.group = group
         self.frames = frames
         self.loop = loop
+        self.per_cloud = per_cloud
         self.register_buffer('signs', all_signs(dim, group == 'SO'),
                              persistent=False)
 
@@ -190,26 +197,27 @@ class FrameAveraging(torch.nn.Module):
             ValueError: If inputs do not fit each other or the module; if
                 there is a :obj:`tree`, which would hold for one frame only,
                 or a periodic cell, which has no mean and axes of its own; if
-                the network does not return one row per point, with enough
-                channels.
+                the network does not return one row per point, or per cloud,
+                with enough channels.
         """
         self._check(x, vec, edge_index, pos, kwargs)
         clouds = find_clouds(pos, batch, None)
         num_clouds, batch = clouds.ptr.size(0) - 1, clouds.batch
         offset, axes = principal_axes(pos, batch, num_clouds,
                                       self.group == 'SO')
-        axes = axes[batch]
-        place = turn(axes.mT, offset.unsqueeze(2)).squeeze(2).to(pos.dtype)
+        inverse = axes[batch].mT
+        place = turn(inverse, offset.unsqueeze(2)).squeeze(2).to(pos.dtype)
         if vec is not None:
-            vec = turn(axes.mT, vec).to(vec.dtype)
+            vec = turn(inverse, vec).to(vec.dtype)
         cloud = _Points(x, vec, edge_index, place, batch, num_clouds, kwargs)
 
         signs = self._draw(num_clouds)
         parts = signs.split(1) if self.loop else [signs]
-        outs = [self._call(cloud, part[:, batch]) for part in parts]
+        outs = [self._call(cloud, part) for part in parts]
         x, vec = (sum(out) / len(signs) for out in zip(*outs, strict=True))
         if self.out_vectors == 0:
             return x
+        axes = axes if self.per_cloud else axes[batch]
         return x, turn(axes, vec).to(x.dtype)
 
     def _draw(self, num_clouds: int) -> Tensor:
@@ -221,11 +229,12 @@ class FrameAveraging(torch.nn.Module):
         return self.signs.unsqueeze(1).expand(-1, num_clouds, -1)
 
     def _call(self, cloud: '_Points', signs: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the sums of scalars and vectors over some frames, the
-        vectors along the axes of their clouds.
+        r"""Returns the sums of scalars and vectors over frames of each cloud,
+        in senses of shape :math:`(F, B, D)`, the vectors along its axes.
         """
-        args, kwargs = cloud.seen(signs)
+        args, kwargs = cloud.seen(signs[:, cloud.batch])
         out = self.model(*args, **kwargs)
+        signs = signs if self.per_cloud else signs[:, cloud.batch]
         self._check_output(out, signs.size(0) * signs.size(1))
         out = out.view(*signs.shape[:2], out.size(1))
         last = self.dim * self.out_vectors
@@ -274,10 +283,12 @@ class FrameAveraging(torch.nn.Module):
         if (not isinstance(out, Tensor) or out.dim() != 2
                 or out.size(0) != size or out.size(1) < least
                 or not out.is_floating_point()):
+            what = 'cloud' if self.per_cloud else 'point'
             raise ValueError(f"Expected 'model' to return floating-point "
-                             f"numbers, one row per point of all frames, "
+                             f"numbers, one row per {what} of all frames, "
                              f"{size}, with at least 'dim * out_vectors' "
-                             f"columns, {least} (got {_describe(out)})")
+                             f"columns, {least}; 'per_cloud' says which (got "
+                             f"{_describe(out)})")
 
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}({self.model}, dim={self.dim}, '
