@@ -94,7 +94,8 @@ def test_turns_mirrors_moves(cloud: Clouds, name, mirror, seed):
     torch.manual_seed(seed)
     pos, dim = cloud.pos, cloud.pos.size(1)
     module = strong(make(name, dim)).to(pos.dtype).eval()
-    tree = BallTree.build(pos, cloud.batch, ball_size=16, strides=(4, ))
+    tree = BallTree.build(pos, cloud.batch, ball_size=16, strides=(4, ),
+                          axes='principal')
     edges = knn_graph(pos, 4, cloud.batch)
     x, vec = features(pos)
     turn = orthogonal(dim, mirror)
@@ -109,13 +110,36 @@ def test_turns_mirrors_moves(cloud: Clouds, name, mirror, seed):
     assert error(turned(out_vec, turn), found_vec) < bound
 
 
+@settings(max_examples=40, deadline=None)
+@given(clouds(most=100, dims=(2, 4), shapes=('normal', ),
+              dtypes=(torch.float64, )),
+       st.sampled_from(NAMES), st.booleans(), st.integers(0, 9))
+def test_with_trees_built_anew(cloud: Clouds, name, mirror, seed):
+    r"""Guarantee 11."""
+    torch.manual_seed(seed)
+    pos, dim = cloud.pos, cloud.pos.size(1)
+    module = strong(make(name, dim)).double().eval()
+    x, vec = features(pos)
+    turn = orthogonal(dim, mirror)
+    out = []
+    for p, v in ((pos, vec), (pos @ turn.t() + 3, turned(vec, turn))):
+        tree = BallTree.build(p, cloud.batch, ball_size=16, strides=(4, ),
+                              axes='principal')
+        out.append(run(name, module, x, v, tree,
+                       knn_graph(p, 4, cloud.batch)))
+    (a, a_vec), (b, b_vec) = out
+    assert error(a, b) < 1e-9
+    assert error(turned(a_vec, turn), b_vec) < 1e-9
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_symmetries_of_the_cell(name):
     r"""A periodic cube, with its axes exchanged and mirrored."""
     torch.manual_seed(0)
     pos = torch.rand(60, 3, dtype=torch.float64)
     turn = torch.tensor([[0., 1, 0], [0, 0, -1], [1, 0, 0]]).double()
-    tree = BallTree.build(pos, ball_size=16, strides=(4, ), box=1.)
+    tree = BallTree.build(pos, ball_size=16, strides=(4, ), box=1.,
+                          axes='principal')
     tree = tree.with_pos(pos)  # remembers which images lie together
     other = tree.with_pos(pos)
     levels = tuple(replace(level, place=tuple(
@@ -135,7 +159,8 @@ def test_symmetries_of_the_cell(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_no_vectors_are_zeros(name):
     pos, batch = hard_batch(sizes=[1, 2, 40])
-    tree = BallTree.build(pos, batch, ball_size=16, strides=(4, ))
+    tree = BallTree.build(pos, batch, ball_size=16, strides=(4, ),
+                          axes='principal')
     edges = knn_graph(pos, 4, batch)
     x, vec = features(pos)
     module = strong(make(name, 3)).eval()
@@ -176,7 +201,7 @@ def test_virtual_slots_are_invisible(name):
 
 def test_edge_by_edge_is_the_same():
     pos, batch = hard_batch(sizes=[1, 2, 40])
-    tree = BallTree.build(pos, batch, ball_size=16)
+    tree = BallTree.build(pos, batch, ball_size=16, axes='principal')
     edges = knn_graph(pos, 4, batch)
     x, vec = features(pos)
     mpnn = strong(EquivariantMPNNConv(8))
@@ -209,7 +234,8 @@ def test_copies_of_points():
 
 def test_half_precision():
     pos, batch = hard_batch(sizes=[1, 40])
-    tree = BallTree.build(pos, batch, ball_size=16, strides=(4, ))
+    tree = BallTree.build(pos, batch, ball_size=16, strides=(4, ),
+                          axes='principal')
     edges = knn_graph(pos, 4, batch)
     x, vec = features(pos)
     model = strong(make('model', 3)).eval()
@@ -224,7 +250,7 @@ def test_half_precision():
 
 def test_lazy_channels():
     pos = torch.randn(30, 3)
-    tree = BallTree.build(pos, ball_size=8)
+    tree = BallTree.build(pos, ball_size=8, axes='principal')
     x, vec = features(pos)
     layer = EquivariantErwinConv(-1, 4)
     out, out_vec = layer(x, vec, tree)

@@ -116,8 +116,8 @@ class EquivariantErwinConv(NotScriptable, torch.nn.Module):
         for module in self.blocks:
             module.reset_parameters()  # type: ignore[operator]
 
-    def forward(self, x: Tensor, vec: OptTensor,
-                tree: BallTree) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, vec: OptTensor, tree: BallTree,
+                offsets: OptTensor = None) -> tuple[Tensor, Tensor]:
         r"""Runs the forward pass of the module.
 
         Args:
@@ -125,6 +125,8 @@ class EquivariantErwinConv(NotScriptable, torch.nn.Module):
             vec (torch.Tensor, optional): Their vectors; :obj:`None` for
                 zeros.
             tree (BallTree): Their ball tree.
+            offsets (torch.Tensor, optional): What :obj:`tree.offsets(None)`
+                returns, if it is at hand. (default: :obj:`None`)
 
         Raises:
             ValueError: If features and tree do not fit each other or the
@@ -138,10 +140,10 @@ class EquivariantErwinConv(NotScriptable, torch.nn.Module):
             return x[inverse], vec[inverse]
         if self.lin is not None and self.lin_vec is not None:
             x, vec = self.lin(x), self.lin_vec(vec)
-        orientations = [(self.partition + i) % tree.num_orientations
-                        for i in range(self.depth)]
-        offsets = {i: tree.offsets(i) for i in set(orientations)}
-        for i, block in zip(orientations, self.blocks, strict=True):
+        if offsets is None:
+            offsets = tree.offsets(None)
+        for i, block in enumerate(self.blocks, self.partition):
+            i = i % tree.num_orientations
             args = x, vec, tree, i, offsets[i]
             if self.ckpt_grad:
                 x, vec = checkpoint(block, *args, use_reentrant=False)

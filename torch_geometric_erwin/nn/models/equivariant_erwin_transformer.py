@@ -66,8 +66,9 @@ class EquivariantErwinTransformer(ErwinBase):
         decode (bool, optional): If set to :obj:`False`, the model ends at
             the coarsest level. (default: :obj:`True`)
         rotations (list[float], optional): The orientations of the tree, in
-            degrees or as matrices, that blocks take in turn; see
-            :meth:`torch_geometric_erwin.BallTree.build`.
+            degrees, that blocks take in turn; see
+            :meth:`torch_geometric_erwin.BallTree.build`. Trees are built
+            along principal axes.
             (default: :obj:`(0., 45.)`)
         completion (str, optional): How the model builds trees; see
             :meth:`torch_geometric_erwin.BallTree.build`.
@@ -146,7 +147,8 @@ class EquivariantErwinTransformer(ErwinBase):
         super().__init__(in_channels, hidden_channels, out_channels,
                          ball_sizes=ball_sizes, strides=strides, dim=dim,
                          decode=decode, rotations=rotations,
-                         completion=completion, periodic=periodic)
+                         completion=completion, axes='principal',
+                         periodic=periodic)
         check_positive('mp_steps', mp_steps, 0)
         check_positive('k', k)
         check_positive('in_vectors', in_vectors, 0)

@@ -15,7 +15,11 @@ from torch_geometric_erwin.nn.checks import (
 )
 from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.tree import BallTree
-from torch_geometric_erwin.tree.checks import check_levels, check_rotations
+from torch_geometric_erwin.tree.checks import (
+    check_axes,
+    check_levels,
+    check_rotations,
+)
 
 # Features of points: scalars, or scalars and vectors.
 Features = tuple[Tensor, ...]
@@ -26,8 +30,6 @@ class ErwinBase(NotScriptable, torch.nn.Module):
     stages :obj:`encoder` and :obj:`decoder`, and :obj:`pools` and
     :obj:`unpools` between them.
     """
-    TREE_OPTIONS: dict[str, Any] = {}  # what `BallTree.build` is told, too
-
     embedding: Any
 
     def __init__(
@@ -42,6 +44,7 @@ class ErwinBase(NotScriptable, torch.nn.Module):
         decode: bool,
         rotations: Sequence[Any],
         completion: str,
+        axes: str,
         periodic: bool | None,
     ) -> None:
         super().__init__()
@@ -60,7 +63,9 @@ class ErwinBase(NotScriptable, torch.nn.Module):
         self.dim = dim
         self.decode = decode
         self.rotations = check_rotations(rotations, dim)
+        check_axes(axes, self.rotations)
         self.completion = completion
+        self.axes = axes
         self.periodic = periodic
 
     def _make_stages(
@@ -112,8 +117,8 @@ class ErwinBase(NotScriptable, torch.nn.Module):
         """
         return BallTree.build(pos, batch, ball_size=self.ball_sizes,
                               strides=self.strides, rotations=self.rotations,
-                              completion=self.completion, box=box, pbc=pbc,
-                              ptr=ptr, **self.TREE_OPTIONS)
+                              completion=self.completion, axes=self.axes,
+                              box=box, pbc=pbc, ptr=ptr)
 
     def _check_input(self, x: Tensor, tree: BallTree, edge_index: Any,
                      edge_shift: Any) -> None:
@@ -131,16 +136,17 @@ class ErwinBase(NotScriptable, torch.nn.Module):
         level, index, inverse = tree.centered().in_slot_order()
         features, skips = tuple(x[index] for x in features), []
         for conv, pool in zip(self.encoder, self.pools, strict=False):
-            features = _features(conv(*features, level))
-            skips.append((features, level))
+            offsets = level.offsets(None)
+            features = _features(conv(*features, level, offsets))
+            skips.append((features, level, offsets))
             *coarse, level = pool(*features, level)
             features = tuple(coarse)
         features = _features(self.encoder[-1](*features, level))
         for i in reversed(range(len(self.decoder))):
-            skip, fine = skips[i]
+            skip, fine, offsets = skips[i]
             features = _features(self.unpools[i](*features, level, *skip,
                                                  fine))
-            features = _features(self.decoder[i](*features, fine))
+            features = _features(self.decoder[i](*features, fine, offsets))
             level = fine
         if self.decode or not self.strides:
             return tuple(x[inverse] for x in features), tree
@@ -175,13 +181,13 @@ class ErwinBase(NotScriptable, torch.nn.Module):
                 f"Expected 'tree' to have the model's ball sizes, strides "
                 f"and number of orientations, {ours}: use 'build_tree' of "
                 f"the model (got {theirs})")
-        how = (tuple(self.rotations), self.completion)
-        if tree.rotations is not None and how != (tree.rotations,
-                                                  tree.completion):
+        how = (tuple(self.rotations), self.completion, self.axes)
+        found = tree.rotations, tree.completion, tree.axes
+        if tree.rotations is not None and how != found:
             raise ValueError(
-                f"Expected 'tree' to be built with the model's 'rotations' "
-                f"and 'completion', {how}: use 'build_tree' of the model "
-                f"(got {(tree.rotations, tree.completion)})")
+                f"Expected 'tree' to be built with the model's 'rotations', "
+                f"'completion' and 'axes', {how}: use 'build_tree' of the "
+                f"model (got {found})")
         return tree
 
     def _check_periodic(self, is_periodic: bool) -> None:

@@ -60,6 +60,7 @@ class ErwinTransformer(ErwinBase):
         completion (str, optional): How the model builds trees; see
             :meth:`torch_geometric_erwin.BallTree.build`.
             (default: :obj:`"balanced"`)
+        axes (str, optional): Likewise. (default: :obj:`"coordinate"`)
         periodic (bool, optional): Whether all trees have to be periodic
             (:obj:`True`) or none may be (:obj:`False`): outputs depend on
             it. (default: :obj:`None`, either)
@@ -115,6 +116,7 @@ class ErwinTransformer(ErwinBase):
         decode: bool = True,
         rotations: Sequence[Any] = (0., 45.),
         completion: str = 'balanced',
+        axes: str = 'coordinate',
         periodic: bool | None = None,
         k: int = 16,
         basis: str = 'position',
@@ -130,7 +132,8 @@ class ErwinTransformer(ErwinBase):
         super().__init__(in_channels, hidden_channels, out_channels,
                          ball_sizes=ball_sizes, strides=strides, dim=dim,
                          decode=decode, rotations=rotations,
-                         completion=completion, periodic=periodic)
+                         completion=completion, axes=axes,
+                         periodic=periodic)
         check_positive('mp_steps', mp_steps, 0)
         check_positive('k', k)
         self.official = False

@@ -9,7 +9,11 @@ from torch.autograd import Function
 from torch_geometric_erwin.ops.ball_attention import Balls
 from torch_geometric_erwin.ops.equivariant_block import cpu, reference
 from torch_geometric_erwin.ops.equivariant_block.weights import BlockWeights
-from torch_geometric_erwin.ops.transformed import by_formula, needs_formula
+from torch_geometric_erwin.ops.transformed import (
+    by_formula,
+    is_bare,
+    needs_formula,
+)
 
 ROWS = 'x', 'vec', 'far', 'offset', 'p'
 VARIABLES = len(ROWS) + len(BlockWeights._fields)
@@ -49,7 +53,10 @@ def equivariant_block(
     numbers = [least if number is None else number for number in eps]
     args = (x, vec, far, offset, pos, *w, balls.index, balls.inverse,
             balls.mask, balls.box, balls.size, numbers, bias or '')
-    run = _operator if torch.compiler.is_compiling() else _Block.apply
+    if is_bare(x, vec, far, offset, pos, *w):
+        run: Any = _forward
+    else:
+        run = _operator if torch.compiler.is_compiling() else _Block.apply
     x, vec, *_ = run(*args)
     return x, vec
 
@@ -58,7 +65,6 @@ def _operator(*args: Any) -> tuple[Tensor, ...]:
     return torch.ops.torch_geometric_erwin.equivariant_block(*args)
 
 
-@torch.library.impl('torch_geometric_erwin::equivariant_block', 'CPU')
 def _forward(*args: Any) -> tuple[Tensor, ...]:
     x, vec, far, offset, pos, *rest = args
     *weights, index, _, mask, box, ball_size, eps, bias = rest
@@ -66,6 +72,9 @@ def _forward(*args: Any) -> tuple[Tensor, ...]:
         x, vec, far, offset, pos, BlockWeights._make(weights), index, mask,
         box, ball_size, eps, bias)
     return x, vec, *saved
+
+
+torch.library.impl('torch_geometric_erwin::equivariant_block', 'CPU', _forward)
 
 
 @torch.library.register_fake('torch_geometric_erwin::equivariant_block')

@@ -8,7 +8,11 @@ from torch.autograd import Function
 
 from torch_geometric_erwin.ops.equivariant_messages import cpu, reference
 from torch_geometric_erwin.ops.message_passing import EdgeLists
-from torch_geometric_erwin.ops.transformed import by_formula, needs_formula
+from torch_geometric_erwin.ops.transformed import (
+    by_formula,
+    is_bare,
+    needs_formula,
+)
 
 VARIABLES = len(cpu.VARIABLES)
 _INPUTS = ('Tensor src, Tensor dst, Tensor vec, Tensor edge, Tensor unit, '
@@ -30,6 +34,8 @@ def equivariant_messages(
 ) -> tuple[Tensor, Tensor]:
     r"""See :func:`torch_geometric_erwin.ops.equivariant_messages`."""
     args = *variables, edge_index, *lists, aggr, eps
+    if is_bare(*variables):
+        return _forward(*args)
     if torch.compiler.is_compiling():
         return _operator(*args)
     return _Messages.apply(*args)
@@ -39,10 +45,13 @@ def _operator(*args: Any) -> tuple[Tensor, Tensor]:
     return torch.ops.torch_geometric_erwin.equivariant_messages(*args)
 
 
-@torch.library.impl('torch_geometric_erwin::equivariant_messages', 'CPU')
 def _forward(*args: Any) -> tuple[Tensor, Tensor]:
     variables, (edge_index, *lists) = args[:VARIABLES], args[VARIABLES:-2]
     return cpu.forward(variables, edge_index, lists, *args[-2:])
+
+
+torch.library.impl('torch_geometric_erwin::equivariant_messages', 'CPU',
+                   _forward)
 
 
 @torch.library.register_fake('torch_geometric_erwin::equivariant_messages')
