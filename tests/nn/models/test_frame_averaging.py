@@ -441,6 +441,16 @@ def test_half_precision(dtype):
         assert torch.allclose(one.float(), other, atol=0.05)
 
 
+@pytest.mark.parametrize('loop', [False, True])
+def test_large_outputs_in_half_precision(loop):
+    r"""Means do not overflow, whatever the strides of the output."""
+    def large(x: None, pos: Tensor, batch: Tensor) -> Tensor:
+        return torch.full((2, len(pos)), 6e4, dtype=torch.float16).T
+
+    out = FrameAveraging(large, loop=loop)(None, pos=POS.half())
+    assert torch.allclose(out.float(), torch.tensor(6e4), rtol=1e-2)
+
+
 def test_autocast():
     x, pos, batch = cases()
     seen = []

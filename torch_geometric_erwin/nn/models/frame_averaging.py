@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +12,12 @@ from torch_geometric_erwin.nn.checks import (
     check_positive,
 )
 from torch_geometric_erwin.nn.frames import all_signs, principal_axes, turn
+from torch_geometric_erwin.nn.models.framed_points import (
+    FramedPoints,
+    check_argument,
+    check_rows,
+    describe,
+)
 from torch_geometric_erwin.tree.checks import (
     check_finite,
     check_pos,
@@ -209,12 +214,14 @@ class FrameAveraging(torch.nn.Module):
         place = turn(inverse, offset.unsqueeze(2)).squeeze(2).to(pos.dtype)
         if vec is not None:
             vec = turn(inverse, vec).to(vec.dtype)
-        cloud = _Points(x, vec, edge_index, place, batch, num_clouds, kwargs)
+        cloud = FramedPoints(x, vec, edge_index, place, batch, num_clouds,
+                             kwargs)
 
         signs = self._draw(num_clouds)
         parts = signs.split(1) if self.loop else [signs]
         outs = [self._call(cloud, part) for part in parts]
-        x, vec = (sum(out) / len(signs) for out in zip(*outs, strict=True))
+        x, vec = (sum(one / len(outs) for one in out)
+                  for out in zip(*outs, strict=True))
         if self.out_vectors == 0:
             return x
         axes = axes if self.per_cloud else axes[batch]
@@ -228,19 +235,20 @@ class FrameAveraging(torch.nn.Module):
             return self.signs[one]
         return self.signs.unsqueeze(1).expand(-1, num_clouds, -1)
 
-    def _call(self, cloud: '_Points', signs: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the sums of scalars and vectors over frames of each cloud,
+    def _call(self, cloud: FramedPoints,
+              signs: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Returns the means of scalars and vectors over frames of each cloud,
         in senses of shape :math:`(F, B, D)`, the vectors along its axes.
         """
         args, kwargs = cloud.seen(signs[:, cloud.batch])
         out = self.model(*args, **kwargs)
         signs = signs if self.per_cloud else signs[:, cloud.batch]
         self._check_output(out, signs.size(0) * signs.size(1))
-        out = out.view(*signs.shape[:2], out.size(1))
+        out = out.reshape(*signs.shape[:2], out.size(1))
         last = self.dim * self.out_vectors
         x, vec = out.split([out.size(2) - last, last], dim=2)
         vec = vec.unflatten(2, (self.dim, self.out_vectors))
-        return x.sum(0), (signs.unsqueeze(3).to(vec.dtype) * vec).sum(0)
+        return x.mean(0), (signs.unsqueeze(3).to(vec.dtype) * vec).mean(0)
 
     def _check(self, x: Any, vec: Any, edge_index: Any, pos: Any,
                kwargs: dict[str, Any]) -> None:
@@ -252,12 +260,12 @@ class FrameAveraging(torch.nn.Module):
             check_finite(pos)
             check_range(pos)
         if x is not None:
-            _check_rows('x', x, pos.size(0), 'point')
+            check_rows('x', x, pos.size(0), 'point')
         self._check_vectors(vec, x, pos)
         if edge_index is not None:
             check_edge_index(edge_index)
         for name, value in kwargs.items():
-            _check_argument(name, value, pos.size(0), edge_index)
+            check_argument(name, value, pos.size(0), edge_index)
 
     def _check_vectors(self, vec: Any, x: Any, pos: Tensor) -> None:
         if self.in_vectors == 0:
@@ -269,7 +277,7 @@ class FrameAveraging(torch.nn.Module):
         if not isinstance(vec, Tensor) or list(vec.shape) != shape:
             raise ValueError(f"Expected 'vec' to be a tensor of shape "
                              f"[num_points, dim, in_vectors], {shape} (got "
-                             f"{_describe(vec)})")
+                             f"{describe(vec)})")
         if not vec.is_floating_point():
             raise ValueError(f"Expected 'vec' to be floating-point (got "
                              f"{vec.dtype})")
@@ -288,77 +296,8 @@ class FrameAveraging(torch.nn.Module):
                              f"numbers, one row per {what} of all frames, "
                              f"{size}, with at least 'dim * out_vectors' "
                              f"columns, {least}; 'per_cloud' says which (got "
-                             f"{_describe(out)})")
+                             f"{describe(out)})")
 
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}({self.model}, dim={self.dim}, '
                 f'group={self.group!r}, frames={self.frames!r})')
-
-
-@dataclass
-class _Points:
-    r"""What a network is told of a batch, with positions and vectors along
-    the axes of their clouds.
-    """
-    x: OptTensor
-    vec: OptTensor
-    edge_index: OptTensor
-    pos: Tensor
-    batch: Tensor
-    num_clouds: int
-    kwargs: dict[str, Any]
-
-    def seen(self, signs: Tensor) -> tuple[list[Any], dict[str, Any]]:
-        r"""Returns arguments that show all points in some frames, one after
-        the other, for signs of shape :math:`(F, N, D)`.
-        """
-        times = signs.size(0)
-        frame = torch.arange(times, device=signs.device).view(-1, 1)
-        kwargs = {k: _repeat(v, times) for k, v in self.kwargs.items()}
-        kwargs['pos'] = (signs.to(self.pos.dtype) * self.pos).flatten(0, 1)
-        kwargs['batch'] = (self.batch + frame * self.num_clouds).view(-1)
-        if self.edge_index is not None:
-            shift = frame * self.batch.size(0)
-            edges = self.edge_index.unsqueeze(1) + shift
-            kwargs['edge_index'] = edges.flatten(1)
-        x = _repeat(self.x, times)
-        if self.vec is not None:
-            vec = signs.unsqueeze(3).to(self.vec.dtype) * self.vec
-            vec = vec.flatten(0, 1).flatten(1)
-            x = vec if x is None else torch.cat([x, vec], dim=1)
-        return [x], kwargs
-
-
-def _repeat(value: Any, times: int) -> Any:
-    if not isinstance(value, Tensor) or value.dim() == 0:
-        return value
-    return value.repeat(times, *[1] * (value.dim() - 1))
-
-
-def _check_argument(name: str, value: Any, num_points: int,
-                    edge_index: OptTensor) -> None:
-    if name in ('box', 'pbc', 'edge_shift', 'tree', 'ptr'):
-        if value is not None:
-            raise ValueError(f"Expected no '{name}': clouds are told by "
-                             f"'pos' and 'batch', are not periodic, and have "
-                             f"another tree in each frame (got one)")
-    elif isinstance(value, Tensor) and value.dim() > 0:
-        if not name.startswith('edge_'):
-            _check_rows(name, value, num_points, 'point')
-        elif edge_index is None:
-            raise ValueError(f"Expected '{name}' to be given along with "
-                             f"'edge_index' (got it alone)")
-        else:
-            _check_rows(name, value, edge_index.size(1), 'edge')
-
-
-def _check_rows(name: str, value: Any, size: int, what: str) -> None:
-    if (not isinstance(value, Tensor) or value.dim() == 0
-            or value.size(0) != size):
-        raise ValueError(f"Expected '{name}' to be a tensor with one row per "
-                         f"{what}, {size} (got {_describe(value)})")
-
-
-def _describe(value: Any) -> str:
-    return (f'{value.dtype} of shape {list(value.shape)}'
-            if isinstance(value, Tensor) else type(value).__name__)
