@@ -19,7 +19,6 @@ from torch_geometric_erwin import (
     EquivariantBallPooling,
     EquivariantBallUnpooling,
     EquivariantErwinConv,
-    EquivariantErwinTransformer,
     EquivariantMPNNConv,
     ErwinConv,
     ErwinGPSConv,
@@ -91,11 +90,6 @@ def make(name: str, tree: BallTree, bias: str | None) -> tuple[
         return EquivariantBallUnpooling(4, 4, 2, dim=2), lambda m, x, t: flat(
             m(x[:coarse.num_points], vectors(x)[:coarse.num_points],
               t.coarsen(), x, vectors(x), t))
-    if name == 'equivariant model':
-        return EquivariantErwinTransformer(
-            4, 2, 1, out_vectors=1, dim=2, depths=1, heads=1,
-            ball_sizes=[4, 2], strides=(2, ), mp_steps=1, bias=bias,
-            mlp_ratio=1), lambda m, x, t: flat(m(x, None, t, EDGES))
     return ErwinTransformer(
         4, [2, 2], dim=2, depths=[2, 1], heads=[1, 1], ball_sizes=[4, 2],
         strides=(2, ), mp_steps=1, bias=bias, mlp_ratio=1), (
@@ -107,7 +101,7 @@ CASES = [(name, bias) for name in ('attention', 'edges', 'conv')
 CASES += [(name, 'distance') for name in ('pool', 'unpool', 'gps', 'mpnn',
                                           'bessel', 'model')]
 CASES += [(f'equivariant {name}', 'distance') for name in (
-    'conv', 'mpnn', 'pool', 'unpool', 'model')]
+    'conv', 'mpnn', 'pool', 'unpool')]
 
 
 @pytest.mark.parametrize('box', [None, 1.])

@@ -268,3 +268,71 @@ def test_compiles():
     for a, b in zip(model(x, vec, tree, edges),
                     compiled(x, vec, tree, edges), strict=True):
         assert torch.allclose(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_forces_turn_along_and_train():
+    r"""First and second derivatives, also where points coincide."""
+    torch.manual_seed(0)
+    pos = torch.randn(40, 3, dtype=torch.float64)
+    pos[7] = pos[3]
+    model = EquivariantErwinTransformer(
+        2, 8, 1, depths=1, heads=2, ball_sizes=16, strides=(4, ), k=4,
+        mp_steps=1)
+    model = strong(model).double().eval()
+    tree = model.build_tree(pos)
+    edges = knn_graph(pos, 4)
+    x, turn = torch.randn(40, 2, dtype=torch.float64), orthogonal(3, True)
+
+    def force(pos: Tensor) -> Tensor:
+        pos = pos.clone().requires_grad_()
+        energy = model(x, None, replace(tree, pos=pos), edges).sum()
+        return torch.autograd.grad(energy, pos, create_graph=True)[0]
+
+    found = force(pos)
+    assert error(found @ turn.t(), force(pos @ turn.t() + 1)) < 1e-9
+    assert found.sum(0).abs().max() < 1e-9 * found.abs().sum()
+    found.square().sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all()
+               for p in model.parameters())
+
+
+def test_checkpoints_are_the_same():
+    torch.manual_seed(0)
+    pos, batch = hard_batch(sizes=[1, 2, 40])
+    edges = knn_graph(pos, 4, batch)
+    x, _ = features(pos)
+    out = []
+    for ckpt_grad in (False, True):
+        model = strong(EquivariantErwinTransformer(
+            8, 8, 3, out_vectors=1, depths=1, heads=2, ball_sizes=16,
+            strides=(4, ), ckpt_grad=ckpt_grad))
+        tree = model.build_tree(pos, batch)
+        result = model(x, None, tree, edges)
+        loss = sum(y.square().sum() for y in result)
+        grads = torch.autograd.grad(loss, list(model.parameters()))
+        out.append([*result, *grads])
+    assert all(torch.equal(a, b) for a, b in zip(*out, strict=True))
+
+
+def test_coarsest_level():
+    pos, batch = hard_batch(sizes=[1, 2, 40])
+    x, _ = features(pos)
+    model = EquivariantErwinTransformer(
+        -1, 8, out_vectors=2, depths=1, heads=2, ball_sizes=16,
+        strides=(4, ), decode=False)
+    out, vec, tree = model(x, pos=pos, batch=batch)
+    assert out.shape == (tree.num_points, 8)
+    assert vec.shape == (tree.num_points, 3, 2)
+
+
+@pytest.mark.parametrize('vec, match', [
+    (torch.randn(30, 3, 4), r"'vec' .*\[30, 3, 8\] \(got \[30, 3, 4\]\)"),
+    (torch.randn(30, 3, 8).double(), r"'vec' to be of the type .*float32"),
+    ('vectors', r"'vec' .*\(got str\)")])
+def test_errors(vec, match):
+    pos = torch.randn(30, 3)
+    tree = BallTree.build(pos, ball_size=16, strides=(4, ))
+    x, edges = torch.randn(30, 8), knn_graph(pos, 4)
+    for name in ('attention', 'conv', 'pool', 'mpnn', 'model'):
+        with pytest.raises(ValueError, match=match):
+            run(name, make(name, 3), x, vec, tree, edges)

@@ -88,7 +88,7 @@ def test_gradients_of_some():
     variables, edges = case(8, 3)
     whole = results(lambda *x: equivariant_messages(*x, edges), variables)
     for i in range(len(variables)):
-        some = [x.clone().requires_grad_(k == i)
+        some = [x.detach().clone().requires_grad_(k == i)
                 for k, x in enumerate(variables)]
         out = equivariant_messages(*some, edges)
         torch.manual_seed(0)
