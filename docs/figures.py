@@ -288,8 +288,28 @@ def energy_and_force(conv: ErwinConv, x: Tensor,
     return energy.item(), -grad[0, 0].item()
 
 
+def turning() -> Figure:
+    r"""Balls that turn along with the cloud, and others."""
+    figure, axes = new_axes(4, 1.9)
+    pos = cloud(96, seed=2)
+    pos = (pos - pos.mean(0)) * torch.tensor([1.4, 0.8])
+    angle = torch.tensor(0.9)
+    turn = torch.tensor([[angle.cos(), angle.sin()],
+                         [-angle.sin(), angle.cos()]])
+    for i, axis in enumerate(axes):
+        how = 'principal' if i < 2 else 'coordinate'
+        points = pos @ turn if i % 2 else pos
+        tree = BallTree.build(points, ball_size=16, rotations=(0., ),
+                              axes=how)
+        colors = [PALETTE[b] for b in tree.ball_of_point().tolist()]
+        axis.scatter(*points.T, s=7, c=colors, lw=0)
+        axis.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect='equal')
+        bare(axis, f'{how} axes{", turned" if i % 2 else ""}')
+    return figure
+
+
 FIGURES = (splits, slots, orientations, levels, receptive_fields, attention,
-           periodic, jumps, *graph_figures.FIGURES)
+           turning, periodic, jumps, *graph_figures.FIGURES)
 
 
 def main(folder: Path = FOLDER) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from torch_geometric.data import Data
 
 from benchmarks.experiments import figures
-from benchmarks.experiments.demo import demo, spell
+from benchmarks.experiments.demo import NETS, demo, spell
 
 PICTURES = ['predictions', 'slice', 'curves', 'ball_tree', 'receptive_field']
 
@@ -24,12 +24,13 @@ def test_demo(small, tmp_path):
     out, report = tmp_path / 'demo', tmp_path / 'report.md'
     demo(minutes=0.05, out=out, data=small, report=report)
 
-    zero, theory, mpnn, hybrid = json.loads((out / 'results.json').read_text())
+    zero, theory, *nets = json.loads((out / 'results.json').read_text())
     assert zero['name'] == 'zero' and -0.05 < zero['r2'] <= 0
     assert theory['r2'] > 0.05 and theory['rmse'] < zero['rmse']
-    for result in (mpnn, hybrid):
+    assert [result['name'] for result in nets] == [*NETS.values()]
+    for result in nets:
         assert result['steps'] > 0 and result['parameters'] > 10_000
-        # The same time for both, to a step.
+        # The same time for all, to a step.
         used = result['steps'] * result['seconds']
         assert 3 <= used < 3 + 10 * result['seconds']
     text = report.read_text()

@@ -1,9 +1,11 @@
 r"""Networks to compare, all called with a batch of clouds."""
 
+from benchmarks.experiments.nets.equivariant_hybrid import EquivariantHybrid
 from benchmarks.experiments.nets.erwin import Erwin
 from benchmarks.experiments.nets.gps import GPS
 from benchmarks.experiments.nets.hybrid import Hybrid
 from benchmarks.experiments.nets.mpnn import MPNN
 from benchmarks.experiments.nets.point_transformer import PointTransformer
 
-__all__ = ['GPS', 'MPNN', 'Erwin', 'Hybrid', 'PointTransformer']
+__all__ = ['GPS', 'MPNN', 'EquivariantHybrid', 'Erwin', 'Hybrid',
+           'PointTransformer']
