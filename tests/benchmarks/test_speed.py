@@ -166,6 +166,18 @@ def test_wrong_block_is_noticed(monkeypatch):
         block.check()
 
 
+def test_equivariant(tmp_path):
+    out = tmp_path / 'equivariant.md'
+    done = run('equivariant', '--sizes', '[200,300]', '--channels', '16',
+               '--threads', '1', '--repeats', '1', '--seconds', '0', '--out',
+               str(out))
+    assert done.returncode == 0, done.stderr
+    text = out.read_text()
+    for what in ('conv', 'model', 'tree'):
+        assert f'\n| {what}, 300 | ' in text
+    assert '\n| 300 | ' in text and 'turns what' in text
+
+
 def test_gps(tmp_path):
     out = tmp_path / 'gps.md'
     done = run('gps', '--sizes', '[100,200,10000]', '--seconds', '0.01',
