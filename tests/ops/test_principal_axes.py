@@ -1,5 +1,7 @@
 r"""Trees whose balls turn along with the cloud."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -137,6 +139,19 @@ def test_axes_that_are_not_unique(pos, backend):
         assert torch.equal(pos[found], pos[order][mixed.index[i][mask]])
 
 
+@pytest.mark.parametrize('backend', [pytest.param('cpp', marks=native),
+                                     'torch'])
+def test_order_where_variances_tie(backend):
+    r"""Rounding must not choose between the axes of a triangle."""
+    corners, found = torch.eye(3), set()
+    for order in itertools.permutations(range(3)):
+        pos = corners[list(order)]
+        level = build_tree(pos, torch.tensor([0, 3]), [4, 4], [2], [0., 45.],
+                           axes='principal', backend=backend)[0]
+        found.add(str([pos[x].tolist() for x in level.index]))
+    assert len(found) == 1
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 6), st.integers(0, 2**31))
 def test_eigenvectors(dim, seed):
@@ -162,6 +177,8 @@ def test_arguments_and_storage():
     assert torch.equal(read.partition(1).index, tree.partition(1).index)
     with pytest.raises(ValueError, match="Expected 'axes' to be 'coordinate'"):
         BallTree.build(pos, axes='widest')
+    with pytest.raises(ValueError, match='at least two dimensions'):
+        BallTree.build(pos[:, :1], axes='principal')
     with pytest.raises(ValueError, match="Expected 'rotations' to be angles"):
         BallTree.build(pos, rotations=[torch.eye(3).tolist()],
                        axes='principal')

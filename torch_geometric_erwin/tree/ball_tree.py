@@ -118,7 +118,8 @@ class BallTree(Structure):
                 balls, are not split on, but sorted. In a periodic cell axes
                 are those of the points as they lie in the cell: balls turn
                 along with the cell's own symmetries, if there are at most
-                two orientations. (default: :obj:`"coordinate"`)
+                two orientations. For at least two dimensions.
+                (default: :obj:`"coordinate"`)
             box: The periodic cell. Edges of rectangular cells: a number,
                 shape :math:`(D)` or, for each cloud, :math:`(B, D)`. Vectors
                 of any cells, as rows: shape :math:`(D, D)` or :math:`(B, D,

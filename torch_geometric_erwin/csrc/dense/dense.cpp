@@ -93,11 +93,13 @@ void forward(const Kernel& kernel, const Args& a) {
 }
 
 // Rows of a group: sums over rows go through memory once for each, and
-// gradients of all of its rows should stay in a cache. Their number makes no
-// difference to the sums.
+// gradients of all of its rows should stay in a cache. Threads wait for each
+// other twice in a group, and have more in their caches. The number of rows
+// makes no difference to the sums.
 int64_t group_size(const Plan& plan, int64_t rows, int threads) {
-  const int64_t fit = (1 << 18) / (plan.kept + 1), least = 128 * threads;
-  const int64_t most = std::min<int64_t>(std::max(fit, least), 2048);
+  const int64_t fit = threads > 1 ? threads * (1 << 20) : 1 << 18;
+  const int64_t most = std::min<int64_t>(
+      std::max<int64_t>(fit / (plan.kept + 1), 128 * threads), 4096);
   return std::min((most + kDepth - 1) / kDepth * kDepth, rows);
 }
 

@@ -28,7 +28,7 @@ struct Plane {
 constexpr double kFlat = 1e-10;  // of the variance: no difference
 constexpr double kEven = 1e-6;   // of the third absolute moment: no skewness
 constexpr double kThin = 1e-9;   // of the spread: no extent
-constexpr double kDone = 1e-18;  // of the variance: diagonal
+constexpr double kDone = 1e-13;  // of the variance: diagonal, but for rounding
 constexpr int kSweeps = 12;
 
 // Some numbers, as a rule few.

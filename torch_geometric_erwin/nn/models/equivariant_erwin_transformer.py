@@ -189,6 +189,21 @@ class EquivariantErwinTransformer(ErwinBase):
             if lin is not None:
                 lin.reset_parameters()
 
+    def build_tree(
+        self,
+        pos: Tensor,
+        batch: OptTensor = None,
+        *,
+        box: Tensor | Sequence[Any] | float | None = None,
+        pbc: Tensor | Sequence[Any] | bool | None = None,
+        ptr: OptTensor = None,
+    ) -> BallTree:
+        r"""Builds the tree that the model works on, with its levels and
+        orientations, along principal axes; see
+        :meth:`torch_geometric_erwin.BallTree.build`.
+        """
+        return super().build_tree(pos, batch, box=box, pbc=pbc, ptr=ptr)
+
     def forward(
         self,
         x: Tensor,
