@@ -118,7 +118,8 @@ class BallTree(Structure):
                 balls, are not split on, but sorted. In a periodic cell axes
                 are those of the points as they lie in the cell: balls turn
                 along with the cell's own symmetries, if there are at most
-                two orientations. For at least two dimensions.
+                two orientations. A line has one axis, which points to
+                where a cloud's farther points are; in a cell, as it is.
                 (default: :obj:`"coordinate"`)
             box: The periodic cell. Edges of rectangular cells: a number,
                 shape :math:`(D)` or, for each cloud, :math:`(B, D)`. Vectors

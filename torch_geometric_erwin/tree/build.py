@@ -48,7 +48,7 @@ def build(
     if completion not in ('balanced', 'perfect'):
         raise ValueError(f"Expected 'completion' to be 'balanced' or "
                          f"'perfect' (got {completion!r})")
-    check_axes(axes, rotations, pos.size(1))
+    check_axes(axes, rotations)
     clouds = find_clouds(pos, batch, ptr)
     tree = periodic(kind(pos, clouds.batch, ()), clouds.ptr, box, pbc)
     order, pos = clouds.order, tree.pos

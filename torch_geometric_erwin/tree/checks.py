@@ -121,13 +121,10 @@ def check_rotations(rotations: Sequence[Any],
     return out
 
 
-def check_axes(axes: str, rotations: Sequence[Rotation], dim: int) -> None:
+def check_axes(axes: str, rotations: Sequence[Rotation]) -> None:
     if axes not in ('coordinate', 'principal'):
         raise ValueError(f"Expected 'axes' to be 'coordinate' or 'principal' "
                          f"(got {axes!r})")
-    if axes == 'principal' and dim == 1:
-        raise ValueError("Expected 'pos' to have at least two dimensions for "
-                         "axes='principal' (got points on a line)")
     if axes == 'principal' and not all(isinstance(x, float)
                                        for x in rotations):
         raise ValueError(f"Expected 'rotations' to be angles, by which "

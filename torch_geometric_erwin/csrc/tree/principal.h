@@ -29,6 +29,7 @@ constexpr double kFlat = 1e-10;  // of the variance: no difference
 constexpr double kEven = 1e-6;   // of the third absolute moment: no skewness
 constexpr double kThin = 1e-9;   // of the spread: no extent
 constexpr double kDone = 1e-13;  // of the variance: diagonal, but for rounding
+constexpr double kLine = 1e-6;   // of the variance: no second axis
 constexpr int kSweeps = 12;
 
 // Some numbers, as a rule few.
@@ -285,9 +286,10 @@ class PrincipalSplit {
     find_eigenvectors<kAxes>(d, matrix.data(), vectors.data());
     const int first = largest(d, matrix.data(), -1);
     const int second = d > 1 ? largest(d, matrix.data(), first) : first;
+    const bool flat = matrix[second * (d + 1)] > kLine;
     for (int a = 0; a < d; ++a) {
       axis_[a] = vectors[a * d + first];
-      axis_[d + a] = vectors[a * d + second];
+      axis_[d + a] = flat ? vectors[a * d + second] : 0;
     }
     return true;
   }

@@ -63,7 +63,7 @@ class ErwinBase(NotScriptable, torch.nn.Module):
         self.dim = dim
         self.decode = decode
         self.rotations = check_rotations(rotations, dim)
-        check_axes(axes, self.rotations, dim)
+        check_axes(axes, self.rotations)
         self.completion = completion
         self.axes = axes
         self.periodic = periodic

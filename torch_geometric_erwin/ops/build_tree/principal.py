@@ -13,6 +13,7 @@ FLAT = 1e-10  # of the variance: no difference
 EVEN = 1e-6  # of the third absolute moment: no skewness
 THIN = 1e-9  # of the spread: no extent
 DONE = 1e-13  # of the variance: diagonal, but for rounding
+LINE = 1e-6  # of the variance: no second axis
 BITS = {torch.float32: 22, torch.float64: 32}  # of an extent
 
 
@@ -114,10 +115,25 @@ class _Nodes:
         return torch.where(skew[self.node] < 0, -t, t)
 
 
+def line_sense(pos: Tensor, ptr: Tensor) -> Tensor:
+    r"""Returns 1 for points of clouds on a line, :math:`(N, 1)`, whose farther
+    points lie ahead, else -1.
+    """
+    size = ptr.to(pos.device).diff()
+    number = torch.arange(len(size), device=pos.device)
+    nodes = _Nodes(number.repeat_interleave(size, output_size=len(pos)),
+                   size.double())
+    t = pos[:, 0].double()
+    t = t - (nodes.sum(t) / nodes.size)[nodes.node]
+    cube = t * t * t
+    back = nodes.sum(cube) < -EVEN * nodes.sum(cube.abs())
+    return torch.where(back, -1, 1)[nodes.node, None].to(pos.dtype)
+
+
 def principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
     r"""Returns the axes of the largest and of the second largest variance, of
     matrices of trace one, shape :math:`(M, D, D)`; the first ones where
-    variances do not differ.
+    variances do not differ, zeros where there is hardly any.
     """
     variance, axes = eigenvectors(covariance)
     dim = variance.size(1)
@@ -125,10 +141,11 @@ def principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
     for _ in range(2):
         most = variance.amax(1, keepdim=True)
         which = (variance >= most - FLAT).long().argmax(1)
-        out.append(axes.gather(2, which.view(-1, 1, 1).expand(-1, dim, 1)))
+        axis = axes.gather(2, which.view(-1, 1, 1).expand(-1, dim, 1))
+        out.append(axis.squeeze(2) * (most > LINE))
         if dim > 1:
             variance = variance.scatter(1, which[:, None], -1.)
-    return out[0].squeeze(2), out[1].squeeze(2)
+    return out[0], out[1]
 
 
 def eigenvectors(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from torch_geometric_erwin.ops.build_tree.orientation import (
     in_range,
     orientations,
 )
+from torch_geometric_erwin.ops.build_tree.principal import line_sense
 from torch_geometric_erwin.ops.build_tree.reference import LevelTensors
 from torch_geometric_erwin.ops.native import library
 
@@ -60,6 +61,10 @@ def build_tree(
     pos = pos.contiguous()
     if box is not None:
         box = _check_box(box).to(pos.dtype).contiguous()
+    if principal and pos.size(1) == 1:
+        principal = False
+        if box is None:
+            pos = pos * line_sense(pos, ptr)
     backend = _choose(backend, pos)
     if backend == 'cpp':
         plan = cpu.plan(tuple(ball_sizes), tuple(strides), tuple(rotations),
