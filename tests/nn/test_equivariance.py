@@ -113,8 +113,8 @@ def test_turns_mirrors_moves(cloud: Clouds, name, mirror, seed):
 @settings(max_examples=40, deadline=None)
 @given(clouds(most=100, dims=(2, 4), shapes=('normal', ),
               dtypes=(torch.float64, )),
-       st.sampled_from(
-           [name for name in NAMES if 'pool' not in name]), st.booleans(), st.integers(0, 9))
+       st.sampled_from([name for name in NAMES if 'pool' not in name]),
+       st.booleans(), st.integers(0, 9))
 def test_with_trees_built_anew(cloud: Clouds, name, mirror, seed):
     r"""Guarantee 11. What order coarse points come in may differ where points
     lie symmetrically, which the model does not see.
