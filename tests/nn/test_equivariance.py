@@ -219,6 +219,23 @@ def test_edge_by_edge_is_the_same():
     assert alpha.shape == (edge_index.size(1), 4)
 
 
+def test_linear_maps_of_shared_heads_are_called():
+    r"""Heads share the orientations; what stands in for a linear map does so
+    for each share.
+    """
+    pos, batch = hard_batch(sizes=[1, 2, 40])
+    tree = BallTree.build(pos, batch, ball_size=16, axes='principal')
+    x, vec = features(pos)
+    attn, calls = strong(EquivariantBallAttention(8, 4)), []
+    expected = attn(x, vec, tree)
+    for name in ('lin_qkv', 'lin_vec'):
+        getattr(attn, name).register_forward_hook(
+            lambda *_, name=name: calls.append(name))
+    for a, b in zip(expected, attn(x, vec, tree), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    assert calls == ['lin_qkv', 'lin_vec'] * 2
+
+
 def test_copies_of_points():
     r"""As the plain layers: virtual slots may count as copies."""
     pos = torch.randn(5, 3)

@@ -183,6 +183,19 @@ def test_modes_see_the_operator(grad):
     assert torch.equal(out, plain) and out.requires_grad == grad
 
 
+@pytest.mark.filterwarnings('ignore')
+def test_traces_keep_the_operator():
+    r"""A kernel that is called at once would leave a constant."""
+    variables, weights, tree = case(20)
+    x, *others = (v.detach() for v in variables)
+    weights = BlockWeights._make(
+        None if w is None else w.detach() for w in weights)
+    args = *others, weights, balls_of(tree, 0), 2
+    traced = torch.jit.trace(lambda x: erwin_block(x, *args, eps=EPS), x)
+    for y in (x, torch.randn_like(x)):
+        assert torch.equal(traced(y), erwin_block(y, *args, eps=EPS))
+
+
 def test_compiles_to_one_operator():
     variables, weights, tree = case(20)
     balls = balls_of(tree, 0)

@@ -51,7 +51,8 @@ def is_bare(*tensors: Tensor | None) -> bool:
     nobody watches operators: then kernels may be called at once.
     """
     if (torch.compiler.is_compiling() or within_transform()
-            or torch._C._len_torch_dispatch_stack() > 0):
+            or torch._C._len_torch_dispatch_stack() > 0
+            or torch.jit.is_tracing() or torch.autograd._profiler_enabled()):
         return False
     tracked = torch.is_grad_enabled()
     return all(x is None or (type(x) in PLAIN

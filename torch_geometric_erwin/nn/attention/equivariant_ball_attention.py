@@ -7,6 +7,7 @@ from torch.nn import Linear, Parameter
 from torch_geometric.typing import OptTensor
 
 from torch_geometric_erwin.nn.attention.in_balls import InBalls, Rows, Share
+from torch_geometric_erwin.nn.untouched import has_global_hooks, is_untouched
 from torch_geometric_erwin.nn.vectors import check_vectors, reset_linear
 from torch_geometric_erwin.ops.distance import length
 from torch_geometric_erwin.ops.equivariant_block.reference import (
@@ -162,18 +163,24 @@ class EquivariantBallAttention(InBalls):
     def _project(self, x: Tensor, vec: Tensor, share: Share,
                  offset: Tensor) -> Rows:
         r"""Returns queries, keys and values of some of the heads."""
-        first, end = share.first, share.end
         x = x + self.lin_pos(length(offset).unsqueeze(1).to(x.dtype))
+        x = self._of_heads(self.lin_qkv, x, share)
+        vec = self._of_heads(self.lin_vec, vec, share)
+        weight = self.pos_weight[share.first:share.end]
+        return assemble(x, vec, offset, weight).unbind(2)
+
+    def _of_heads(self, lin: Linear, x: Tensor,
+                  share: Share) -> Tensor:
+        r"""Returns what a linear layer gives to some of the heads."""
+        heads, shape = slice(share.first, share.end), (self.heads, -1)
         if share.number == self.heads:
-            x, vec = self.lin_qkv(x), self.lin_vec(vec)
-        else:
-            weight, bias, vec_weight = (
-                w.unflatten(0, (self.heads, -1))[first:end].flatten(0, 1)
-                for w in (self.lin_qkv.weight, self.lin_qkv.bias,
-                          self.lin_vec.weight))
-            x, vec = F.linear(x, weight, bias), F.linear(vec, vec_weight)
-        rows = assemble(x, vec, offset, self.pos_weight[first:end])
-        return rows.unbind(2)
+            return lin(x)
+        if not is_untouched(lin, Linear) or has_global_hooks():
+            return lin(x).unflatten(-1, shape)[..., heads, :].flatten(-2)
+        weight, bias = (None if w is None else
+                        w.unflatten(0, shape)[heads].flatten(0, 1)
+                        for w in (lin.weight, lin.bias))
+        return F.linear(x, weight, bias)
 
     def _update(self, out: Tensor, shares: list[Share],
                 offsets: list[Tensor]) -> tuple[Tensor, Tensor]:
