@@ -4,27 +4,23 @@ import torch
 from torch import Tensor
 from torch.nn import GELU, LayerNorm, Linear
 from torch_geometric.nn import MessagePassing
-from torch_geometric.nn.aggr import (
-    Aggregation,
-    MeanAggregation,
-    SumAggregation,
-)
+from torch_geometric.nn.aggr import Aggregation
 from torch_geometric.typing import OptTensor
 
 from torch_geometric_erwin.nn.checks import (
     check_choice,
-    check_edge_index,
-    check_edge_shift,
     check_input,
     check_positive,
 )
 from torch_geometric_erwin.nn.conv.bessel_basis import BesselBasis
-from torch_geometric_erwin.nn.scripting import NotScriptable
-from torch_geometric_erwin.nn.untouched import (
-    has_global_hooks,
-    is_untouched,
-    is_watched,
+from torch_geometric_erwin.nn.conv.messages import (
+    FUSED,
+    add_edge_attr,
+    check_aggr,
+    find_edges,
+    is_fused,
 )
+from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.nn.vectors import check_vectors, reset_linear
 from torch_geometric_erwin.ops.distance import length
 from torch_geometric_erwin.ops.equivariant_messages import (
@@ -33,10 +29,6 @@ from torch_geometric_erwin.ops.equivariant_messages import (
 )
 from torch_geometric_erwin.ops.vectors import inner, norms
 from torch_geometric_erwin.tree import BallTree, TreeEdges
-
-# The aggregations of the kernels.
-FUSED = {MeanAggregation: 'mean', SumAggregation: 'sum'}
-STEPS = 'propagate', 'message', 'aggregate', 'update', 'edge_update'
 
 
 class EquivariantMPNNConv(NotScriptable, MessagePassing):
@@ -112,10 +104,7 @@ class EquivariantMPNNConv(NotScriptable, MessagePassing):
         edge_dim: int | None = None,
         aggr: str | Aggregation = 'mean',
     ) -> None:
-        if not isinstance(aggr, str | Aggregation):
-            raise ValueError(f"Expected 'aggr' to be the name of an "
-                             f"aggregation or an 'Aggregation' (got "
-                             f"{type(aggr).__name__})")
+        check_aggr(aggr)
         super().__init__(aggr=aggr)
         check_positive('channels', channels)
         check_positive('dim', dim)
@@ -182,7 +171,7 @@ class EquivariantMPNNConv(NotScriptable, MessagePassing):
         """
         check_input(x, tree, self.channels, self.dim)
         vec = check_vectors(vec, x, self.dim)
-        edges = self._edges(edge_index, edge_shift, tree)
+        edges = find_edges(edge_index, edge_shift, tree, self.dim)
         edge, unit = self._edge_features(edges.vectors, edge_attr, x.dtype)
         src, dst, near = self.lin_src(x), self.lin_dst(x), self.lin_vec(vec)
         out, turn = self._aggregate(src, dst, near, edge, unit, edges)
@@ -193,18 +182,6 @@ class EquivariantMPNNConv(NotScriptable, MessagePassing):
         vec = torch.addcmul(vec + turn, gate.unsqueeze(1), turn)
         return x + self.norm_update(out), vec
 
-    def _edges(self, edge_index: Any, edge_shift: Any,
-               tree: BallTree) -> TreeEdges:
-        if not isinstance(edge_index, TreeEdges):
-            check_edge_index(edge_index)
-            check_edge_shift(edge_shift, edge_index, self.dim)
-            return tree.edges(edge_index, edge_shift)
-        if edge_shift is not None:
-            raise ValueError("Expected 'edge_shift' to be given to "
-                             "'tree.edges', which knows vectors already (got "
-                             "it along with 'TreeEdges')")
-        return edge_index
-
     def _edge_features(self, vector: Tensor, edge_attr: Any,
                        dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         r"""Returns what edges tell, and where they point."""
@@ -213,19 +190,11 @@ class EquivariantMPNNConv(NotScriptable, MessagePassing):
         edge = wide if self.basis is None else self.basis(far)
         unit = vector / torch.where(wide > 0, wide, 1.)
         edge, unit = edge.to(dtype), unit.to(dtype)
-        if self.edge_dim is None and edge_attr is None:
-            return edge, unit
-        shape = [vector.size(0), self.edge_dim]
-        if not isinstance(edge_attr, Tensor) or list(edge_attr.shape) != shape:
-            got = (list(edge_attr.shape) if isinstance(edge_attr, Tensor)
-                   else type(edge_attr).__name__)
-            raise ValueError(f"Expected 'edge_attr' to be a tensor of shape "
-                             f"[num_edges, edge_dim], {shape} (got {got})")
-        return torch.cat([edge, edge_attr.to(dtype)], dim=1), unit
+        return add_edge_attr(edge, edge_attr, self.edge_dim), unit
 
     def _aggregate(self, src: Tensor, dst: Tensor, vec: Tensor, edge: Tensor,
                    unit: Tensor, edges: TreeEdges) -> tuple[Tensor, Tensor]:
-        if self._is_fused():
+        if is_fused(self, EquivariantMPNNConv):
             out, turn = equivariant_messages(
                 src, dst, vec, edge, unit, self.lin_edge.weight,
                 self.norm_message.weight, self.norm_message.bias,
@@ -238,21 +207,6 @@ class EquivariantMPNNConv(NotScriptable, MessagePassing):
                                   size=(src.size(0), dst.size(0)))
             out, turn = reference.take_apart(both, self.channels, self.dim)
         return out.to(src.dtype), turn.to(src.dtype)
-
-    def _is_fused(self) -> bool:
-        r"""Whether nobody can tell if messages are made one by one."""
-        return not (
-            is_watched(self) or has_global_hooks()
-            or type(self.aggr_module) not in FUSED
-            or self.flow != 'source_to_target'
-            or any(getattr(type(self), name) is not getattr(
-                EquivariantMPNNConv, name) or name in vars(self)
-                for name in STEPS)
-            or not is_untouched(self.act, GELU)
-            or self.act.approximate != 'none'
-            or not is_untouched(self.lin_edge, Linear)
-            or not is_untouched(self.norm_message, LayerNorm)
-            or self.norm_message.weight is None)
 
     def message(self, src_j: Tensor, dst_i: Tensor, vec_j: Tensor,
                 edge: Tensor, unit: Tensor) -> Tensor:

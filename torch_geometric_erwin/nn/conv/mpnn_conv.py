@@ -4,34 +4,26 @@ import torch
 from torch import Tensor
 from torch.nn import GELU, LayerNorm, Linear
 from torch_geometric.nn import MessagePassing
-from torch_geometric.nn.aggr import (
-    Aggregation,
-    MeanAggregation,
-    SumAggregation,
-)
+from torch_geometric.nn.aggr import Aggregation
 from torch_geometric.typing import OptTensor
 
 from torch_geometric_erwin.nn.checks import (
     check_choice,
-    check_edge_index,
-    check_edge_shift,
     check_input,
     check_positive,
 )
 from torch_geometric_erwin.nn.conv.bessel_basis import BesselBasis
-from torch_geometric_erwin.nn.scripting import NotScriptable
-from torch_geometric_erwin.nn.untouched import (
-    has_global_hooks,
-    is_untouched,
-    is_watched,
+from torch_geometric_erwin.nn.conv.messages import (
+    FUSED,
+    add_edge_attr,
+    check_aggr,
+    find_edges,
+    is_fused,
 )
+from torch_geometric_erwin.nn.scripting import NotScriptable
 from torch_geometric_erwin.ops.distance import length
 from torch_geometric_erwin.ops.message_passing import message_passing
 from torch_geometric_erwin.tree import BallTree, TreeEdges
-
-# The aggregations of the kernels.
-FUSED = {MeanAggregation: 'mean', SumAggregation: 'sum'}
-STEPS = 'propagate', 'message', 'aggregate', 'update', 'edge_update'
 
 
 class MPNNConv(NotScriptable, MessagePassing):
@@ -98,10 +90,7 @@ class MPNNConv(NotScriptable, MessagePassing):
         edge_dim: int | None = None,
         aggr: str | Aggregation = 'mean',
     ) -> None:
-        if not isinstance(aggr, str | Aggregation):
-            raise ValueError(f"Expected 'aggr' to be the name of an "
-                             f"aggregation or an 'Aggregation' (got "
-                             f"{type(aggr).__name__})")
+        check_aggr(aggr)
         super().__init__(aggr=aggr)
         check_positive('channels', channels)
         check_positive('dim', dim)
@@ -172,11 +161,12 @@ class MPNNConv(NotScriptable, MessagePassing):
         """
         x_src, x_dst, sources, targets = self._ends(x, tree, size)
         other = None if sources is targets else sources
-        edges = self._edges(edge_index, edge_shift, targets, other)
+        edges = find_edges(edge_index, edge_shift, targets, self.dim,
+                           other)
         src, dst = self.lin_src(x_src), self.lin_dst(x_dst)
         edge = self._edge_features(edges.vectors, edge_attr, src.dtype)
 
-        if self._is_fused():
+        if is_fused(self, MPNNConv):
             out = message_passing(
                 src, dst, edge, self.lin_edge.weight, self.norm_message.weight,
                 self.norm_message.bias, edges.edge_index, lists=edges.lists,
@@ -212,45 +202,11 @@ class MPNNConv(NotScriptable, MessagePassing):
                              f"and targets, {found} (got {tuple(size)})")
         return ends
 
-    def _edges(self, edge_index: Any, edge_shift: Any, tree: BallTree,
-               source: BallTree | None) -> TreeEdges:
-        if not isinstance(edge_index, TreeEdges):
-            check_edge_index(edge_index)
-            check_edge_shift(edge_shift, edge_index, self.dim)
-            return tree.edges(edge_index, edge_shift, source)
-        if edge_shift is not None:
-            raise ValueError("Expected 'edge_shift' to be given to "
-                             "'tree.edges', which knows vectors already (got "
-                             "it along with 'TreeEdges')")
-        return edge_index
-
     def _edge_features(self, vector: Tensor, edge_attr: Any,
                        dtype: torch.dtype) -> Tensor:
         edge = vector if self.basis is None else self.basis(length(vector))
         edge = edge.to(dtype)
-        if self.edge_dim is None and edge_attr is None:
-            return edge
-        shape = [vector.size(0), self.edge_dim]
-        if not isinstance(edge_attr, Tensor) or list(edge_attr.shape) != shape:
-            got = (list(edge_attr.shape) if isinstance(edge_attr, Tensor)
-                   else type(edge_attr).__name__)
-            raise ValueError(f"Expected 'edge_attr' to be a tensor of shape "
-                             f"[num_edges, edge_dim], {shape} (got {got})")
-        return torch.cat([edge, edge_attr.to(dtype)], dim=1)
-
-    def _is_fused(self) -> bool:
-        r"""Whether nobody can tell if messages are made one by one."""
-        return not (
-            is_watched(self) or has_global_hooks()
-            or type(self.aggr_module) not in FUSED
-            or self.flow != 'source_to_target'
-            or any(getattr(type(self), name) is not getattr(MPNNConv, name)
-                   or name in vars(self) for name in STEPS)
-            or not is_untouched(self.act, GELU)
-            or self.act.approximate != 'none'
-            or not is_untouched(self.lin_edge, Linear)
-            or not is_untouched(self.norm_message, LayerNorm)
-            or self.norm_message.weight is None)
+        return add_edge_attr(edge, edge_attr, self.edge_dim)
 
     def message(self, src_j: Tensor, dst_i: Tensor, edge: Tensor) -> Tensor:
         out = src_j + dst_i + self.lin_edge(edge.to(src_j.dtype))
