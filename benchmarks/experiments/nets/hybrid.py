@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from torch_geometric_erwin import (
 )
 from torch_geometric_erwin.nn import MPNNConv
 from torch_geometric_erwin.tree import TreeEdges
+
+# Features of points: scalars, or scalars and vectors.
+Features = tuple[Tensor, ...]
 
 
 class Hybrid(torch.nn.Module):
@@ -53,6 +57,9 @@ class Hybrid(torch.nn.Module):
         dim (int, optional): Number of dimensions of the positions.
             (default: :obj:`3`)
     """
+    LAYERS: tuple[Any, ...] = MPNNConv, ErwinConv, BallPooling, BallUnpooling
+    AXES = 'coordinate'
+
     def __init__(
         self,
         in_channels: int,
@@ -74,12 +81,14 @@ class Hybrid(torch.nn.Module):
         self.out_channels = out_channels
         self.ball_sizes = list(ball_sizes)
         self.strides = list(strides)
+        mpnn, attention, pooling, unpooling = self.LAYERS
 
         def stages(steps: Sequence[int], depths: Sequence[int]) -> ModuleList:
             channels = hidden_channels[:len(steps)]
             return ModuleList(
-                Stage(*args, mlp_ratio, k, dim) for args in zip(
-                    channels, steps, depths, heads[:len(steps)], strict=True))
+                Stage(mpnn, attention, *args, mlp_ratio, k, dim)
+                for args in zip(channels, steps, depths, heads[:len(steps)],
+                                strict=True))
 
         pool = {'dim': dim, 'norm': 'layer_norm',
                 'norm_kwargs': {'mode': 'node'}}
@@ -88,49 +97,65 @@ class Hybrid(torch.nn.Module):
         self.lin = Linear(in_channels, hidden_channels[0])
         self.encoder = stages(mp_steps, depths)
         self.pools = ModuleList(
-            BallPooling(fine, coarse, stride, **pool)
+            pooling(fine, coarse, stride, **pool)
             for fine, coarse, stride in levels)
         self.unpools = ModuleList(
-            BallUnpooling(coarse, fine, stride, **pool)
+            unpooling(coarse, fine, stride, **pool)
             for fine, coarse, stride in levels)
         self.decoder = stages(decoder_mp_steps, decoder_depths)
-        self.mlp = readout(hidden_channels[0], out_channels)
+        self._make_readout(hidden_channels[0], out_channels)
+
+    def _make_readout(self, in_channels: int, out_channels: int) -> None:
+        self.mlp = readout(in_channels, out_channels)
+
+    def _embed(self, x: Tensor, tree: BallTree) -> Features:
+        return self.lin(x),
+
+    def _read(self, *features: Tensor) -> Tensor:
+        return self.mlp(*features)
 
     def forward(self, data: Batch) -> Tensor:
         box = data.box if 'box' in data else None
         tree = BallTree.build(data.pos, data.batch, ptr=data.ptr, box=box,
-                              ball_size=self.ball_sizes, strides=self.strides)
+                              ball_size=self.ball_sizes, strides=self.strides,
+                              axes=self.AXES)
         # From here on, points lie in memory as they do in balls.
         tree, index, inverse = tree.in_slot_order()
-        x, skips = self.lin(data.x[index]), []
+        features, skips = self._embed(data.x[index], tree), []
         for stage, pool in zip(self.encoder, self.pools, strict=False):
-            x, edges = stage(x, tree)
-            skips.append((x, tree, edges))
-            x, tree = pool(x, tree)
-        x, _ = self.encoder[-1](x, tree)
+            features, edges = stage(features, tree)
+            skips.append((features, tree, edges))
+            *coarse, tree = pool(*features, tree)
+            features = tuple(coarse)
+        features, _ = self.encoder[-1](features, tree)
         for i in reversed(range(len(skips))):
             skip, fine, edges = skips[i]
-            x = self.unpools[i](x, tree, skip, fine)
-            x, _ = self.decoder[i](x, fine, edges)
+            features = several(self.unpools[i](*features, tree, *skip, fine))
+            features, _ = self.decoder[i](features, fine, edges)
             tree = fine
-        return self.mlp(x[inverse])
+        return self._read(*features)[inverse]
 
 
 class Stage(torch.nn.Module):
     r"""What happens at one level: message passing, then attention."""
-    def __init__(self, channels: int, mp_steps: int, depth: int, heads: int,
-                 mlp_ratio: int, k: int, dim: int) -> None:
+    def __init__(self, mpnn: Any, attention: Any, channels: int,
+                 mp_steps: int, depth: int, heads: int, mlp_ratio: int, k: int,
+                 dim: int) -> None:
         super().__init__()
         self.k = k
         self.convs = ModuleList(
-            MPNNConv(channels, dim=dim) for _ in range(mp_steps))
-        self.attn = ErwinConv(channels, channels, heads, dim=dim, depth=depth,
+            mpnn(channels, dim=dim) for _ in range(mp_steps))
+        self.attn = attention(channels, channels, heads, dim=dim, depth=depth,
                               mlp_ratio=mlp_ratio)
 
-    def forward(self, x: Tensor, tree: BallTree,
-                edges: TreeEdges | None = None) -> tuple[Tensor, TreeEdges]:
+    def forward(self, features: Features, tree: BallTree,
+                edges: TreeEdges | None = None) -> tuple[Features, TreeEdges]:
         if edges is None:
             edges = tree.edges(tree.knn_graph(self.k))
         for conv in self.convs:
-            x = conv(x, edges, tree)
-        return self.attn(x, tree), edges
+            features = several(conv(*features, tree=tree, edge_index=edges))
+        return several(self.attn(*features, tree)), edges
+
+
+def several(out: Tensor | Features) -> Features:
+    return (out, ) if isinstance(out, Tensor) else out

@@ -5,6 +5,7 @@ from torch_geometric.data import Batch
 from benchmarks.experiments.nets import (
     GPS,
     MPNN,
+    EquivariantHybrid,
     Erwin,
     Hybrid,
     PointTransformer,
@@ -12,15 +13,16 @@ from benchmarks.experiments.nets import (
 from benchmarks.experiments.regression import Regression
 from tests.benchmarks.tiny import TinyClouds, to_double
 
+HYBRID = {'mp_steps': [1, 1], 'depths': [1, 1], 'heads': [1, 2],
+          'ball_sizes': [8, 8], 'strides': [2], 'decoder_mp_steps': [1],
+          'decoder_depths': [1], 'k': 4}
 NETS = {
+    'EquivariantHybrid': lambda out: EquivariantHybrid(2, [8, 16], out,
+                                                       **HYBRID),
     'Erwin': lambda out: Erwin(2, [8, 16], out, depths=[1, 1], heads=[1, 2],
                                ball_sizes=[8, 8], strides=[2], k=4),
     'GPS': lambda out: GPS(2, 8, out, num_layers=2, k=4, heads=2),
-    'Hybrid': lambda out: Hybrid(2, [8, 16], out, mp_steps=[1, 1],
-                                 depths=[1, 1], heads=[1, 2],
-                                 ball_sizes=[8, 8], strides=[2],
-                                 decoder_mp_steps=[1], decoder_depths=[1],
-                                 k=4),
+    'Hybrid': lambda out: Hybrid(2, [8, 16], out, **HYBRID),
     'MPNN': lambda out: MPNN(2, 8, out, num_layers=2, k=4),
     'PointTransformer': lambda out: PointTransformer(2, 8, out, num_layers=2,
                                                      k=4),
@@ -57,6 +59,19 @@ def test_moving_a_cloud_changes_nothing(net, clouds):
         image = torch.randint(-1, 2, data.pos.shape)
         moved.pos = data.pos + image * data.box[data.batch]
     assert torch.allclose(net(data), net(moved), atol=1e-8)
+
+
+def test_the_equivariant_net_turns_along():
+    data = TinyClouds(box=None)
+    data.setup()
+    net = NETS['EquivariantHybrid'](3).double()
+    batch = to_double(Batch.from_data_list(data.clouds['train'][:3]))
+    turned = batch.clone()
+    turn = torch.linalg.qr(torch.randn(3, 3).double())[0]
+    turned.pos = batch.pos @ turn
+    assert torch.allclose(net(turned), net(batch) @ turn, atol=1e-9)
+    with pytest.raises(ValueError, match="'out_channels' to be 1"):
+        NETS['EquivariantHybrid'](2)
 
 
 def test_neighbors_across_the_border_count(net):
