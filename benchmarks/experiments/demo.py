@@ -242,8 +242,8 @@ def make_table(task: str, runs: Sequence[list[Result]],
     table = Table(
         f'{quantity.capitalize()}: errors on the test clouds',
         ['', 'R²', f'RMSE, {unit}', 'parameters', 'steps', 's/step'],
-        f'{minutes:g} minutes of training for each network, on a core of '
-        f'its own; {spread}.')
+        f'{minutes:g} minutes of training for each network, as many at a '
+        f'time as there are cores; {spread}.')
     for same in zip(*runs, strict=True):
         first = same[0]
         row = [first.name, spell([r.r2 for r in same], 3),
