@@ -10,12 +10,16 @@ import torch
 import triton as compiler
 
 from tests.ops.compile_ahead import Driver, Kernel
-from torch_geometric_erwin.ops.build_tree import triton, triton_kernels
+from torch_geometric_erwin.ops.build_tree import (
+    eigenvectors,
+    triton,
+    triton_kernels,
+)
 from torch_geometric_erwin.ops.build_tree.counts import count_levels
 from torch_geometric_erwin.ops.build_tree.layout import Layout
 
 KERNELS = ('lay_out', 'tree_nodes', 'ball_nodes', 'mark', 'add_up', 'move',
-           'finish')
+           'finish', 'jacobi')
 
 
 class Compiled(triton.TritonLayout):
@@ -43,3 +47,5 @@ if __name__ == '__main__':
         for dtype in (torch.float32, torch.float64):
             print(capability, dtype)
             launch(dtype)
+        for dim in (2, 3, 5):
+            eigenvectors.by_triton(torch.rand(9, dim, dim).double())

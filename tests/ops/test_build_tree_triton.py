@@ -20,6 +20,7 @@ from torch_geometric_erwin.ops import native
 from torch_geometric_erwin.ops.build_tree import (
     LevelSlots,
     build_tree,
+    eigenvectors,
     register,
     triton,
 )
@@ -162,6 +163,32 @@ assert not triton.serves(torch.rand(5, 2))
 build_tree(torch.rand(5, 2), torch.tensor([0, 5]), [4], [], [0.])
 '''
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+@pytest.mark.parametrize('dim', [1, 2, 3, 5])
+def test_eigenvectors(dim):
+    r"""As PyTorch's operations, whose roots may round otherwise."""
+    torch.manual_seed(0)
+    x = torch.randn(70, dim, dim, dtype=torch.double)
+    x = x @ x.mT
+    x = x / x.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    x[0], x[1] = torch.eye(dim) / dim, 0.
+    found = eigenvectors.by_triton(x.to(DEVICE))
+    for a, b in zip(found, eigenvectors.by_torch(x), strict=True):
+        torch.testing.assert_close(a.cpu(), b, rtol=0, atol=1e-12)
+    assert eigenvectors.trial(torch.device(DEVICE), dim)
+
+
+@pytest.mark.skipif(not GPU, reason='no GPU')
+@settings(max_examples=50)
+@given(clouds(500, dims=(2, 4), shapes=('normal', 'duplicates')))
+def test_principal_axes(cloud):
+    r"""Where rounding does not decide, the tree is that of the CPU."""
+    args = cloud.pos, cloud.ptr, [16, 8], [2], [0., 45.]
+    on_gpu = build_tree(args[0].to(DEVICE), *args[1:], axes='principal')
+    assert_same([LevelSlots(*map(_to_cpu, vars(level).values()))
+                 for level in on_gpu],
+                build_tree(*args, axes='principal'))
 
 
 @pytest.mark.skipif(not ASSEMBLER.exists(), reason='no assembler')

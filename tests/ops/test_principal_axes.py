@@ -13,10 +13,8 @@ from tests.clouds import clouds, level_sizes
 from tests.ops.test_build_tree import assert_same, native
 from torch_geometric_erwin import BallTree
 from torch_geometric_erwin.ops.build_tree import build_tree
-from torch_geometric_erwin.ops.build_tree.principal import (
-    eigenvectors,
-    principal_axes,
-)
+from torch_geometric_erwin.ops.build_tree.eigenvectors import eigenvectors
+from torch_geometric_erwin.ops.build_tree.principal import principal_axes
 from torch_geometric_erwin.transforms import AddBallTree
 
 ANGLES = ([0.], [0., 45.], [30., 90.], [0., 0., 60.])

@@ -5,14 +5,15 @@ with them. See `csrc/tree/principal.h` for the rules, which are the same.
 import torch
 from torch import Tensor
 
+from torch_geometric_erwin.ops.build_tree.eigenvectors import (
+    FLAT,
+    eigenvectors,
+)
 from torch_geometric_erwin.ops.build_tree.layout import stable_argsort
 from torch_geometric_erwin.ops.build_tree.orientation import Orientation
 
-SWEEPS = 12
-FLAT = 1e-10  # of the variance: no difference
 EVEN = 1e-6  # of the third absolute moment: no skewness
 THIN = 1e-9  # of the spread: no extent
-DONE = 1e-13  # of the variance: diagonal, but for rounding
 LINE = 1e-6  # of the variance: no second axis
 BITS = {torch.float32: 22, torch.float64: 32}  # of an extent
 
@@ -146,39 +147,3 @@ def principal_axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
         if dim > 1:
             variance = variance.scatter(1, which[:, None], -1.)
     return out[0], out[1]
-
-
-def eigenvectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Jacobi's method, whose steps are the same on every machine."""
-    dim = matrix.size(1)
-    matrix = torch.where(matrix.abs() > FLAT, matrix, 0.)
-    a = [[matrix[:, i, j] for j in range(dim)] for i in range(dim)]
-    one, zero = torch.ones_like(a[0][0]), torch.zeros_like(a[0][0])
-    v = [[one if i == j else zero for j in range(dim)] for i in range(dim)]
-    for _ in range(SWEEPS):
-        for p in range(dim):
-            for q in range(p + 1, dim):
-                _rotate(a, v, p, q)
-    return (torch.stack([a[i][i] for i in range(dim)], dim=1),
-            torch.stack([torch.stack(row, dim=1) for row in v], dim=1))
-
-
-def _rotate(a: list[list[Tensor]], v: list[list[Tensor]], p: int,
-            q: int) -> None:
-    apart = a[p][q].abs() > DONE
-    half = (a[q][q] - a[p][p]) / torch.where(apart, 2 * a[p][q], 1.)
-    t = 1 / (half.abs() + (half * half + 1).sqrt())
-    t = torch.where(half < 0, -t, t)
-    t = torch.where(apart, t, 0.)
-    c = 1 / (t * t + 1).sqrt()
-    s = t * c
-    off = t * a[p][q]
-    a[p][p], a[q][q] = a[p][p] - off, a[q][q] + off
-    a[p][q] = a[q][p] = torch.where(apart, 0., a[p][q])
-    for r in range(len(a)):
-        if r not in (p, q):
-            x, y = a[r][p], a[r][q]
-            a[r][p] = a[p][r] = c * x - s * y
-            a[r][q] = a[q][r] = s * x + c * y
-        x, y = v[r][p], v[r][q]
-        v[r][p], v[r][q] = c * x - s * y, s * x + c * y

@@ -295,3 +295,57 @@ def finish(lists, pos, nodes, goes_left, num, dim, steps,
             tl.debug_barrier()  # all are loaded
             tl.store(points + to, point, mask=real)
             points += num
+
+
+@triton.jit(do_not_specialize=['num', 'sweeps'])
+def jacobi(a, v, num, sweeps, DONE: tl.constexpr, DIM: tl.constexpr,
+           BLOCK: tl.constexpr):
+    r"""Turns matrices into diagonal ones: see `eigenvectors._rotate`.
+
+    A program has some matrices, one per thread, in columns of :obj:`a`. Those
+    of :obj:`v` are turned along.
+    """
+    here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    real = here < num
+    num = tl.cast(num, tl.int64)
+    a += here
+    v += here
+    for _sweep in range(sweeps):
+        for p in tl.static_range(DIM):
+            for q in tl.static_range(p + 1, DIM):
+                _rotate(a, v, num, real, p, q, DONE, DIM)
+
+
+@triton.jit
+def _rotate(a, v, num, real, p: tl.constexpr, q: tl.constexpr,
+            DONE: tl.constexpr, DIM: tl.constexpr):
+    app = tl.load(a + (p * DIM + p) * num, mask=real, other=0.)
+    aqq = tl.load(a + (q * DIM + q) * num, mask=real, other=0.)
+    apq = tl.load(a + (p * DIM + q) * num, mask=real, other=0.)
+    apart = tl.abs(apq) > DONE
+    half = (aqq - app) / tl.where(apart, 2. * apq, 1.)
+    t = 1. / (tl.abs(half) + tl.sqrt(half * half + 1.))
+    t = tl.where(half < 0., -t, t)
+    t = tl.where(apart, t, 0.)
+    c = 1. / tl.sqrt(t * t + 1.)
+    s = t * c
+    off = t * apq
+    tl.store(a + (p * DIM + p) * num, app - off, mask=real)
+    tl.store(a + (q * DIM + q) * num, aqq + off, mask=real)
+    rest = tl.where(apart, 0., apq)
+    tl.store(a + (p * DIM + q) * num, rest, mask=real)
+    tl.store(a + (q * DIM + p) * num, rest, mask=real)
+    for r in tl.static_range(DIM):
+        if (r != p) and (r != q):
+            x = tl.load(a + (r * DIM + p) * num, mask=real, other=0.)
+            y = tl.load(a + (r * DIM + q) * num, mask=real, other=0.)
+            first = c * x - s * y
+            second = s * x + c * y
+            tl.store(a + (r * DIM + p) * num, first, mask=real)
+            tl.store(a + (p * DIM + r) * num, first, mask=real)
+            tl.store(a + (r * DIM + q) * num, second, mask=real)
+            tl.store(a + (q * DIM + r) * num, second, mask=real)
+        x = tl.load(v + (r * DIM + p) * num, mask=real, other=0.)
+        y = tl.load(v + (r * DIM + q) * num, mask=real, other=0.)
+        tl.store(v + (r * DIM + p) * num, c * x - s * y, mask=real)
+        tl.store(v + (r * DIM + q) * num, s * x + c * y, mask=real)
