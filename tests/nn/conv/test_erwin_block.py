@@ -1,5 +1,7 @@
 r"""A block is computed as a whole, unless somebody would notice."""
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor
@@ -141,6 +143,18 @@ def test_autocast(block, args):
         expected = by_parts(block, *args)
     assert torch.allclose(out, expected, atol=.1, rtol=.1)
     assert not torch.allclose(out, by_parts(block, *args), atol=1e-4)
+
+
+def test_autocast_norms(block, args):
+    r"""PyTorch warns where it has no kernel, but many operations."""
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(), torch.autocast('cpu', torch.bfloat16):
+            warnings.simplefilter('error')
+            assert block(args[0].bfloat16(), *args[1:]).isfinite().all()
+    finally:
+        torch.set_warn_always(always)
 
 
 def test_frozen_weights(block, args):

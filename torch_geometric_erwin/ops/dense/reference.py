@@ -4,10 +4,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def rms_norm(x: Tensor, scale: Tensor, eps: float | None) -> Tensor:
+    r"""PyTorch has one kernel for it, where both are of the same type."""
+    return F.rms_norm(x, x.shape[-1:], scale.to(x.dtype), eps)
+
+
 def norm_linear(x: Tensor, scale: Tensor, eps: float | None, offset: Tensor,
                 pos_weight: Tensor, pos_bias: Tensor, weight: Tensor,
                 bias: Tensor) -> Tensor:
-    h = F.rms_norm(x, x.shape[-1:], scale, eps)
+    h = rms_norm(x, scale, eps)
     h = h + F.linear(offset, pos_weight, pos_bias)
     return F.linear(h, weight, bias)
 
@@ -20,6 +25,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None,
 
 def swiglu(x: Tensor, scale: Tensor, eps: float | None, w_in: Tensor,
            b_in: Tensor, w_out: Tensor, b_out: Tensor) -> Tensor:
-    h = F.rms_norm(x, x.shape[-1:], scale, eps)
+    h = rms_norm(x, scale, eps)
     gate, value = F.linear(h, w_in, b_in).chunk(2, -1)
     return x + F.linear(F.silu(gate) * value, w_out, b_out)
