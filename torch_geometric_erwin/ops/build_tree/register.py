@@ -28,8 +28,7 @@ from torch_geometric_erwin.ops.native import library
 
 Builder = Callable[..., list[LevelTensors] | None]
 BUILDERS: dict[str, Builder] = {
-    'triton': triton.build_run, 'torch': reference.build_run,
-    'principal': partial(reference.build_run, principal=True)}
+    'triton': triton.build_run, 'torch': reference.build_run}
 
 torch.library.define(
     'torch_geometric_erwin::build_tree',
@@ -71,7 +70,7 @@ def build_tree(
                         tuple(matrices), perfect, principal)
         found = cpu.build_tree(pos, ptr.cpu().contiguous(), box, plan)
     else:
-        build_run = BUILDERS['principal' if principal else backend]
+        build_run = partial(BUILDERS[backend], principal=principal)
         found = _by_tensors(pos, ptr, box, ball_sizes, strides,
                             orientations(rotations, matrices), perfect,
                             build_run)

@@ -68,11 +68,15 @@ def build_run(
     box: Tensor | None,
     levels: list[LevelCounts],
     ways: list[Orientation],
+    principal: bool = False,
 ) -> list[LevelTensors] | None:
-    r"""As :func:`reference.build_run`."""
+    r"""As :func:`reference.build_run`; splits along principal axes by
+    PyTorch's operations.
+    """
     assert pos.size(0) < MOST_POINTS
     with torch.cuda.device_of(pos):
-        return reference.build_run(pos, mass, box, levels, ways, TritonLayout)
+        return reference.build_run(pos, mass, box, levels, ways, TritonLayout,
+                                   principal)
 
 
 class TritonLayout(Layout):
