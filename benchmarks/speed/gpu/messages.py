@@ -16,6 +16,7 @@ from torch_geometric_erwin.ops.message_passing import (
 
 # Relative to the largest number.
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+EPS = 0.01  # of the layer norm
 CASES = [(64, 3), (1, 1), (20, 9), (100, 3), (128, 8), (256, 3), (500, 20)]
 
 
@@ -38,12 +39,15 @@ def errors(channels: int, dims: int, dtype: torch.dtype, aggr: str,
             out, *torch.autograd.grad(out, some, grad.to(**to)))]
 
     found = run(message_passing, {'device': device}, edge_index.to(device),
-                aggr=aggr, eps=0.01)
+                aggr=aggr, eps=EPS)
     exact = run(reference.message_passing, {'dtype': torch.double},
-                edge_index, aggr, 0.01)
+                edge_index, aggr, EPS)
+    # Of one channel nothing is left but shifts: gradients are rounding errors
+    # of what cancels, times the norm's factor.
+    tolerance = TOLERANCES[dtype] * (EPS**-0.5 if channels == 1 else 1.)
     return max(((a - b).abs().max() / (1 + b.abs().max())).item()
                if a.isfinite().all() else torch.inf
-               for a, b in zip(found, exact, strict=True)) / TOLERANCES[dtype]
+               for a, b in zip(found, exact, strict=True)) / tolerance
 
 
 def check(context: Context) -> Table:
@@ -52,7 +56,8 @@ def check(context: Context) -> Table:
         ['channels', 'numbers of an edge', 'type', 'sum', 'error'],
         'Results and all gradients, random edges, half of all targets without '
         'any. Errors are in units of what is tolerated: relative to one plus '
-        'the largest number 1e-5, 3e-2 for bfloat16, 4e-3 for float16.')
+        'the largest number 1e-5, 3e-2 for bfloat16, 4e-3 for float16; for '
+        'one channel, of which the norm leaves nothing, ten times as much.')
     for channels, dims in CASES[:2] if context.tiny else CASES:
         for dtype in TOLERANCES:
             for aggr in ('mean', 'sum'):
