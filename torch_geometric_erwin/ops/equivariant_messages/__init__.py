@@ -1,9 +1,9 @@
 r"""Messages along edges, made from scalars and vectors, and summed with the
 directions of the edges and with the vectors of their sources.
 
-The C++ kernels compute in float32 and store no messages, as those of
-:func:`~torch_geometric_erwin.ops.message_passing` do. What they do not serve
-(GPUs, float64) is computed edge by edge.
+The kernels (C++ on the CPU, Triton on GPUs) compute in float32 and store no
+messages, as those of :func:`~torch_geometric_erwin.ops.message_passing` do.
+What they do not serve (float64) is computed edge by edge.
 """
 
 from torch import Tensor
@@ -73,13 +73,13 @@ def equivariant_messages(
     variables = src, dst, vec, edge, unit, weight, scale, shift
     size = src.size(0), dst.size(0)
     check_edges(edge, edge_index, lists, size)
-    if not cpu.serves(*variables) or needs_formula(*variables):
+    if not register.serves(*variables) or needs_formula(*variables):
         return reference.equivariant_messages(*variables, edge_index, aggr,
                                               eps)
-    if lists is None or not lists.is_for_cpu:
+    if lists is None or lists.is_for_cpu != (src.device.type == 'cpu'):
         lists = EdgeLists.of(edge_index, *size)
     return register.equivariant_messages(variables, edge_index, lists, aggr,
                                          eps)
 
 
-__all__ = ['equivariant_messages']
+__all__ = ['cpu', 'equivariant_messages']

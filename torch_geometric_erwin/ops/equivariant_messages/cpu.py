@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from torch_geometric_erwin.ops.equivariant_messages.reference import (
+    shared_needs,
+)
 from torch_geometric_erwin.ops.native import fresh, library, widest
 
 WIDEST = widest()  # of the variants; tests take others
@@ -36,11 +39,10 @@ def available() -> bool:
     return library() is not None
 
 
-def serves(*variables: Tensor | None) -> bool:
+def serves(src: Tensor) -> bool:
     r"""Whether the kernels take such rows."""
-    rows = [x for x in variables[:5] if x is not None]
-    return (rows[0].device.type == 'cpu' and rows[0].dtype in STORAGES
-            and len({x.dtype for x in rows}) == 1 and available())
+    return (src.device.type == 'cpu' and src.dtype in STORAGES
+            and available())
 
 
 def forward(variables: Sequence[Tensor | None], edge_index: Tensor,
@@ -62,8 +64,7 @@ def backward(grads: Sequence[Tensor], variables: Sequence[Tensor | None],
     r"""Returns the gradients of the variables that need them; those of
     weights come along.
     """
-    needs = list(needs)
-    needs[0] = needs[2] = needs[0] or needs[2]  # by the same rows
+    needs = shared_needs(needs)
     found: dict[str, Tensor] = {}
     for name, x, need in zip(VARIABLES, variables, needs, strict=True):
         if x is None or not (need or name in ('weight', 'scale', 'shift')):

@@ -1,8 +1,17 @@
 r"""Messages edge by edge, in PyTorch's operations."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from torch_geometric_erwin.ops.message_passing.reference import (
+    activate,
+    pull_back,
+    wide,
+)
 
 
 def arguments(src: Tensor, dst: Tensor, vec: Tensor,
@@ -48,3 +57,58 @@ def equivariant_messages(
         count = one.new_zeros(dst.size(0)).index_add(0, target, one)
         total = total / count.clamp(min=1).unsqueeze(1)
     return take_apart(total, src.size(1), unit.size(1))
+
+
+def forward(variables: Sequence[Any], edge_index: Tensor, lists: Any,
+            aggr: str, eps: float) -> tuple[Tensor, Tensor]:
+    r"""Takes the place of kernels."""
+    src, dst, vec, edge, unit, weight, scale, shift = map(wide, variables)
+    out, out_vec = equivariant_messages(src, dst, vec, edge, unit, weight,
+                                        scale, shift, edge_index, aggr, eps)
+    dtype = variables[0].dtype
+    return out.to(dtype), out_vec.to(dtype).contiguous()
+
+
+def backward(grads: Sequence[Tensor], variables: Sequence[Any],
+             edge_index: Tensor, lists: Any, aggr: str, eps: float,
+             needs: Sequence[bool]) -> list[Tensor | None]:
+    r"""Takes the place of kernels: the gradients without autograd, which does
+    not work within an operator.
+    """
+    src, dst, vec, edge, unit, weight, scale, shift = map(wide, variables)
+    source, target = edge_index
+    near, each = vec[source], unit.unsqueeze(2)
+    x = arguments(src[source], dst[target], near, unit) + edge @ weight.t()
+    y, slope = activate(x, eps)
+    message = y * scale if shift is None else y * scale + shift
+    grad, grad_vec = pull_of_edges(grads, target, aggr)
+    to_unit, to_vec = grad_vec.chunk(2, 2)
+    pull = grad + (each * to_unit + near * to_vec).sum(1)
+    d = pull_back(pull * scale, y, slope)
+    message, wide_d = message.unsqueeze(1), d.unsqueeze(1)
+    found = [
+        torch.zeros_like(src).index_add_(0, source, d),
+        torch.zeros_like(dst).index_add_(0, target, d),
+        torch.zeros_like(vec).index_add_(0, source, wide_d * each
+                                         + message * to_vec),
+        d @ weight, (message * to_unit + wide_d * near).sum(2), d.t() @ edge,
+        (pull * y).sum(0), pull.sum(0)]
+    needs = shared_needs(needs)
+    return [x.to(like.dtype) if need and like is not None else None
+            for x, like, need in zip(found, variables, needs, strict=True)]
+
+
+def pull_of_edges(grads: Sequence[Tensor], target: Tensor,
+                  aggr: str) -> list[Tensor]:
+    r"""Returns gradients of what each edge adds to its target's results."""
+    found = [wide(grad)[target] for grad in grads]
+    if aggr == 'sum':
+        return found
+    count = target.bincount(minlength=grads[0].size(0))[target]
+    return [x / count.view(-1, *[1] * (x.dim() - 1)) for x in found]
+
+
+def shared_needs(needs: Sequence[bool]) -> list[bool]:
+    r"""Gradients of scalars and vectors of sources are found together."""
+    both = needs[0] or needs[2]
+    return [both, needs[1], both, *needs[3:]]

@@ -1,12 +1,17 @@
 r"""The kernels as one torch operator, opaque to the compiler."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from torch_geometric_erwin.ops.equivariant_messages import cpu, reference
+from torch_geometric_erwin.ops.equivariant_messages import (
+    cpu,
+    reference,
+    triton,
+)
 from torch_geometric_erwin.ops.message_passing import EdgeLists
 from torch_geometric_erwin.ops.transformed import (
     by_formula,
@@ -28,6 +33,21 @@ torch.library.define(
     f'({", ".join(["Tensor"] * VARIABLES)})')
 
 
+def serves(*variables: Tensor | None) -> bool:
+    r"""Whether there are kernels for these."""
+    rows = [x for x in variables[:5] if x is not None]
+    src, _, vec, edge, _ = rows
+    return (cpu.serves(src) or triton.serves(src, vec.size(1), edge.size(1))
+            ) and len({x.dtype for x in rows}) == 1
+
+
+def _kernels(variables: Sequence[Any], aggr: str) -> Any:
+    r"""Returns the module that computes this."""
+    if variables[0].device.type == 'cpu':
+        return cpu
+    return triton if triton.do_work(variables, aggr) else reference
+
+
 def equivariant_messages(
     variables: tuple[Tensor | None, ...], edge_index: Tensor,
     lists: EdgeLists, aggr: str, eps: float,
@@ -47,11 +67,12 @@ def _operator(*args: Any) -> tuple[Tensor, Tensor]:
 
 def _forward(*args: Any) -> tuple[Tensor, Tensor]:
     variables, (edge_index, *lists) = args[:VARIABLES], args[VARIABLES:-2]
-    return cpu.forward(variables, edge_index, lists, *args[-2:])
+    kernels = _kernels(variables, args[-2])
+    return kernels.forward(variables, edge_index, lists, *args[-2:])
 
 
-torch.library.impl('torch_geometric_erwin::equivariant_messages', 'CPU',
-                   _forward)
+torch.library.impl('torch_geometric_erwin::equivariant_messages',
+                   ('CPU', 'CUDA'), _forward)
 
 
 @torch.library.register_fake('torch_geometric_erwin::equivariant_messages')
@@ -63,12 +84,12 @@ def _fake_forward(src: Tensor, dst: Tensor, vec: Tensor,
 
 
 @torch.library.impl('torch_geometric_erwin::equivariant_messages_backward',
-                    'CPU')
+                    ('CPU', 'CUDA'))
 def _backward(grad: Tensor, grad_vec: Tensor,
               *args: Any) -> tuple[Tensor, ...]:
     variables, (edge_index, *lists) = args[:VARIABLES], args[VARIABLES:-3]
-    found = cpu.backward((grad, grad_vec), variables, edge_index, lists,
-                         *args[-3:])
+    found = _kernels(variables, args[-3]).backward(
+        (grad, grad_vec), variables, edge_index, lists, *args[-3:])
     return tuple(grad.new_empty(0) if x is None else x for x in found)
 
 
@@ -76,8 +97,7 @@ def _backward(grad: Tensor, grad_vec: Tensor,
     'torch_geometric_erwin::equivariant_messages_backward')
 def _fake_backward(grad: Tensor, grad_vec: Tensor,
                    *args: Any) -> tuple[Tensor, ...]:
-    needs = list(args[-1])
-    needs[0] = needs[2] = needs[0] or needs[2]
+    needs = reference.shared_needs(args[-1])
     return tuple(
         grad.new_empty(0) if x is None or not need else x.new_empty(x.shape)
         for x, need in zip(args[:VARIABLES], needs, strict=True))

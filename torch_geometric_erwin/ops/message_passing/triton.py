@@ -1,13 +1,13 @@
 r"""Messages by Triton kernels (`triton_kernels`) on GPUs."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.message_passing import reference
-from torch_geometric_erwin.ops.message_passing.edge_lists import EdgeLists
+from torch_geometric_erwin.ops.message_passing import reference, trials
 from torch_geometric_erwin.ops.native import has_triton, works
 
 STORAGES = torch.float32, torch.bfloat16, torch.float16
@@ -34,43 +34,29 @@ def do_work(variables: Sequence[Any], aggr: str) -> bool:
 def trial(device: torch.device, dtype: torch.dtype, weight_dtype: torch.dtype,
           channels: int, dims: int, has_shift: bool, aggr: str) -> bool:
     r"""Whether sums and gradients are what they should be."""
-    count, degree = 20, 20
-    target = torch.arange(count, device=device).repeat_interleave(degree)
-    edge_index = torch.stack([(target * 7 + 3) % (count + 1), target])
-
-    def numbers(*shape: int, dtype: torch.dtype) -> Tensor:
-        size = shape[0] * (shape[1] if len(shape) > 1 else 1)
-        x = torch.arange(1., size + 1, dtype=torch.double, device=device)
-        return (x * 0.618034).frac().sub(0.5).mul(2).view(shape).to(dtype)
-
+    edge_index, lists = trials.make_edges(device)
+    numbers, wide = (partial(trials.numbers, device, x)
+                     for x in (dtype, weight_dtype))
+    grad = numbers(trials.TARGETS, channels)
     variables = [
-        numbers(count + 1, channels, dtype=dtype),
-        numbers(count, channels, dtype=dtype),
-        numbers(count * degree, dims, dtype=dtype),
-        numbers(channels, dims, dtype=weight_dtype),
-        numbers(channels, dtype=weight_dtype),
-        numbers(channels, dtype=weight_dtype) if has_shift else None]
-    grad = numbers(count, channels, dtype=dtype)
-    lists = EdgeLists.of(edge_index, count + 1, count)
-    results: list[list[Any]] = []
-    for forward_, backward_, some, g in (
-            (forward, backward, variables, grad),
-            (reference.forward, reference.backward,
-             [x if x is None else x.double() for x in variables],
-             grad.double())):
+        numbers(trials.SOURCES, channels), grad.clone(),
+        numbers(trials.EDGES, dims), wide(channels, dims), wide(channels),
+        wide(channels) if has_shift else None]
+
+    def run(forward: Any, backward: Any, grad: Tensor,
+            *some: Any) -> list[Any]:
         rest = edge_index, lists, aggr, 1e-5
         needs = [x is not None for x in some]
-        results.append([forward_(some, *rest),
-                        *backward_(g, some, *rest, needs)])
-    error = 1e-3 if dtype == torch.float32 == weight_dtype else 2e-2
-    return all(a is b is None or bool(
-        ((a - b).abs() <= error * (1 + b.abs().max())).all())
-        for a, b in zip(*results, strict=True))
+        return [forward(some, *rest), *backward(grad, some, *rest, needs)]
+
+    return trials.agree(run, (forward, backward),
+                        (reference.forward, reference.backward),
+                        [grad, *variables])
 
 
 def forward(variables: Sequence[Any], edge_index: Tensor,
             lists: Sequence[Any], aggr: str, eps: float) -> Tensor:
-    src, dst, edge, weight, scale, shift = _dense(variables)
+    src, dst, edge, weight, scale, shift = dense(variables)
     out = dst.new_empty(dst.shape)
     if dst.size(0) > 0:
         in_ptr, in_edges, *_, order = lists
@@ -80,7 +66,7 @@ def forward(variables: Sequence[Any], edge_index: Tensor,
                 'scale': scale, 'shift': shift,
                 'source': edge_index[0].contiguous(), 'in_ptr': in_ptr,
                 'in_edges': in_edges, 'order': order, 'out': out, 'eps': eps,
-                'MEAN': aggr == 'mean', **_sizes(src, dst, edge)})
+                'MEAN': aggr == 'mean', **sizes_of(src, dst, edge)})
     return out
 
 
@@ -88,12 +74,12 @@ def backward(grad: Tensor, variables: Sequence[Any], edge_index: Tensor,
              lists: Sequence[Any], aggr: str, eps: float,
              needs: Sequence[bool]) -> list[Tensor | None]:
     r"""Returns the gradients of the variables that need them."""
-    src, dst, edge, weight, scale, _ = _dense(variables)
+    src, dst, edge, weight, scale, _ = dense(variables)
     source, target = edge_index.contiguous()
     in_ptr, in_edges, out_ptr, out_edges, _, _, order = lists
-    sizes = _sizes(src, dst, edge)
+    sizes = sizes_of(src, dst, edge)
     dims, width, channels = sizes['DIMS'], sizes['WIDTH'], sizes['CHANNELS']
-    space = max(_power_of_two(dims), 16)
+    space = max(power_of_two(dims), 16)
 
     def fresh(*shape: int, need: bool = True) -> Tensor | None:
         return src.new_empty(shape, dtype=torch.float32) if need else None
@@ -126,10 +112,11 @@ def backward(grad: Tensor, variables: Sequence[Any], edge_index: Tensor,
             for x, like, need in zip(found, variables, needs, strict=True)]
 
 
-def _sizes(src: Tensor, dst: Tensor, edge: Tensor) -> dict[str, Any]:
+def sizes_of(src: Tensor, dst: Tensor, edge: Tensor) -> dict[str, Any]:
+    r"""What kernels are told of shapes."""
     return {'src_ld': src.stride(0), 'dst_ld': dst.stride(0),
             'DIMS': edge.size(1), 'CHANNELS': src.size(1),
-            'WIDTH': max(_power_of_two(src.size(1)), 16)}
+            'WIDTH': max(power_of_two(src.size(1)), 16)}
 
 
 def _launch(name: str, programs: int, args: dict[str, Any]) -> None:
@@ -141,11 +128,12 @@ def _launch(name: str, programs: int, args: dict[str, Any]) -> None:
            if width <= 128 else 8)
 
 
-def _dense(variables: Sequence[Any]) -> list[Any]:
+def dense(variables: Sequence[Any]) -> list[Any]:
     r"""The kernels take rows of features that are any distance apart."""
     return [x if x is None or (i < 2 and x.stride(-1) == 1)
             else x.contiguous() for i, x in enumerate(variables)]
 
 
-def _power_of_two(x: int) -> int:
+def power_of_two(x: int) -> int:
+    r"""The first that is not below a number."""
     return 1 << (x - 1).bit_length()
