@@ -3,7 +3,7 @@ much shared memory each takes: `python -m tests.ops.compile_ahead 80 90`.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -52,6 +52,17 @@ class Kernel:
             print(self.kernel.__name__, code.metadata.shared, flush=True)
 
         return run
+
+
+def compile_for(capabilities: list[str], kernels: Any, names: Sequence[str],
+                launch: Callable[..., None], cases: Sequence[Any]) -> None:
+    r"""Compiles kernels of a module for what launches them in some cases."""
+    for name in names:
+        setattr(kernels, name, Kernel(getattr(kernels, name)))
+    for capability in capabilities:
+        compiler.runtime.driver.set_active(Driver(int(capability)))
+        for case in cases:
+            launch(*case)
 
 
 def launch(ball_size: int, width: int, dtype: torch.dtype = torch.bfloat16,

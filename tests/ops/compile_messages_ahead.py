@@ -5,9 +5,8 @@ there: `python -m tests.ops.compile_messages_ahead 80 90`.
 import sys
 
 import torch
-import triton as compiler
 
-from tests.ops.compile_ahead import Driver, Kernel
+from tests.ops.compile_ahead import compile_for
 from torch_geometric_erwin.ops.message_passing import (
     EdgeLists,
     triton,
@@ -37,10 +36,5 @@ def launch(channels: int, dims: int, dtype: torch.dtype, aggr: str,
 
 
 if __name__ == '__main__':
-    for name in ('forward', 'backward', 'backward_sources'):
-        kernel = getattr(triton_kernels, name)
-        setattr(triton_kernels, name, Kernel(kernel))
-    for capability in sys.argv[1:]:
-        compiler.runtime.driver.set_active(Driver(int(capability)))
-        for case in CASES:
-            launch(*case)
+    compile_for(sys.argv[1:], triton_kernels,
+                ('forward', 'backward', 'backward_sources'), launch, CASES)

@@ -1,9 +1,7 @@
 r"""Messages by all kernels against their formula in double precision."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +12,12 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
 
+from tests.ops.message_paths import (
+    DEVICE,
+    compile_ahead,
+    paths,
+    serving,
+)
 from torch_geometric_erwin.ops import message_passing as package
 from torch_geometric_erwin.ops.message_passing import (
     EdgeLists,
@@ -22,40 +26,15 @@ from torch_geometric_erwin.ops.message_passing import (
     reference,
     register,
 )
-from torch_geometric_erwin.ops.native import isa_level
 
 OPS = torch.ops.torch_geometric_erwin
 EPS = 0.01
-GPU = torch.cuda.is_available()
-DEVICE = 'cuda' if GPU else 'cpu'
 
 
-def paths() -> list[Any]:
-    built = pytest.mark.skipif(not cpu.available(), reason='not built')
-    found = [pytest.param((cpu, level), id=f'cpu-{level}', marks=[
-        built, pytest.mark.skipif(isa_level(level) != level,
-                                  reason='needs wider vectors')])
-        for level in range(3)]
-    return [*found, pytest.param((register.triton, 2), id='triton'),
-            pytest.param((reference, 2), id='stand-in')]
-
-
-@pytest.fixture(params=paths(), scope='module')
+@pytest.fixture(params=paths(register), scope='module')
 def kernels(request: Any) -> Any:
-    r"""Lets one path serve, and tells on which device."""
-    module, level = request.param
-    on_gpu = module is register.triton and GPU
-    if module is register.triton:
-        pytest.importorskip('triton')
-    with pytest.MonkeyPatch.context() as patch:
-        if not on_gpu:
-            patch.setattr(cpu, 'WIDEST', level)
-            patch.setattr(register, '_kernels', lambda *args: module)
-            if module is register.triton:  # lists as on GPUs
-                patch.setattr(package.edge_lists, 'library', lambda: None)
-            patch.setattr(register, 'serves', lambda x, *args: (
-                x.dtype in cpu.STORAGES))
-        yield module, DEVICE if on_gpu else 'cpu'
+    with serving(register, *request.param) as found:
+        yield found
 
 
 def case(sources: int, targets: int, edges: int, channels: int, dims: int,
@@ -354,16 +333,5 @@ def test_trial(dtype, channels, dims, has_shift, aggr, broken, monkeypatch):
 
 
 def test_compiles_without_a_gpu(tmp_path):
-    compiler = pytest.importorskip('triton')
-    folder = Path(compiler.__file__).parent / 'backends/nvidia/bin'
-    if not (folder / 'ptxas').exists():
-        pytest.skip('no assembler')
-    env = {**os.environ, 'TRITON_INTERPRET': '0',
-           'TRITON_CACHE_DIR': str(tmp_path)}
-    run = subprocess.run(
-        [sys.executable, '-m', 'tests.ops.compile_messages_ahead', '80'],
-        env=env, cwd=Path(__file__).parents[2], capture_output=True,
-        text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    shared = [int(line.split()[1]) for line in run.stdout.splitlines()]
+    shared = compile_ahead('compile_messages_ahead', tmp_path)
     assert len(shared) == 15 and max(shared) < 99 * 1024

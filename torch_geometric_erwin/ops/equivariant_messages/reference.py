@@ -63,10 +63,11 @@ def forward(variables: Sequence[Any], edge_index: Tensor, lists: Any,
             aggr: str, eps: float) -> tuple[Tensor, Tensor]:
     r"""Takes the place of kernels."""
     src, dst, vec, edge, unit, weight, scale, shift = map(wide, variables)
-    out, out_vec = equivariant_messages(src, dst, vec, edge, unit, weight,
-                                        scale, shift, edge_index, aggr, eps)
-    dtype = variables[0].dtype
-    return out.to(dtype), out_vec.to(dtype).contiguous()
+    out, out_vec = (
+        x.to(variables[0].dtype).clone(memory_format=torch.contiguous_format)
+        for x in equivariant_messages(src, dst, vec, edge, unit, weight,
+                                      scale, shift, edge_index, aggr, eps))
+    return out, out_vec
 
 
 def backward(grads: Sequence[Tensor], variables: Sequence[Any],

@@ -168,4 +168,4 @@ def _tile(name: str, args: dict[str, Any]) -> tuple[int, int]:
     edges = min(max(most // width, 4), 16)
     if name == 'backward' and _is_by_dot(args):
         edges = 16
-    return edges, min(max(edges * width // most, 1), 8)
+    return edges, min(max(edges * width // most, 1), 16)
