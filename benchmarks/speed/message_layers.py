@@ -14,7 +14,7 @@ from torch_geometric.nn import (
 
 from benchmarks.speed.timing import Contender
 from torch_geometric_erwin import BallTree, ErwinConv
-from torch_geometric_erwin.nn import MPNNConv
+from torch_geometric_erwin.nn import EquivariantMPNNConv, MPNNConv
 
 HEADS = 4
 # Edges times channels, up to which peers that store them fit in memory.
@@ -25,6 +25,13 @@ class EdgeByEdge(MPNNConv):
     r"""With a message of its own, so that no kernel serves."""
     def message(self, src_j: Tensor, dst_i: Tensor, edge: Tensor) -> Tensor:
         return super().message(src_j, dst_i, edge)
+
+
+class EquivariantEdgeByEdge(EquivariantMPNNConv):
+    r"""As above."""
+    def message(self, src_j: Tensor, dst_i: Tensor, vec_j: Tensor,
+                edge: Tensor, unit: Tensor) -> Tensor:
+        return super().message(src_j, dst_i, vec_j, edge, unit)
 
 
 def make_block(channels: int) -> ErwinConv:
@@ -40,6 +47,12 @@ LAYERS: dict[str, Callable[[int], torch.nn.Module]] = {
     'TransformerConv': lambda c: TransformerConv(c, c // HEADS, HEADS),
     'PointTransformerConv': lambda c: PointTransformerConv(c, c),
 }
+# On scalars and vectors, of three dimensions.
+VECTOR_LAYERS: dict[str, Callable[[int], torch.nn.Module]] = {
+    'EquivariantMPNNConv': EquivariantMPNNConv,
+    'the same, edge by edge': EquivariantEdgeByEdge,
+}
+THRIFTY = 'MPNNConv', 'Erwin block', 'EquivariantMPNNConv'
 
 
 class Problem:
@@ -57,8 +70,10 @@ class Problem:
         r"""Gradients of features and weights, all that the layer has to find
         out about edges included.
         """
-        if self.size > MOST and name not in ('MPNNConv', 'Erwin block'):
+        if self.size > MOST and name not in THRIFTY:
             return None
+        if name in VECTOR_LAYERS:
+            return self.vector_step(name)
         layer: Any = LAYERS[name](self.channels).to(self.x.device)
         if isinstance(layer, MPNNConv):
             args: tuple[Any, ...] = self.edge_index, self.tree
@@ -71,3 +86,11 @@ class Problem:
         variables = [self.x, *layer.parameters()]
         return lambda: torch.autograd.grad(layer(self.x, *args).sum(),
                                            variables)
+
+    def vector_step(self, name: str) -> Contender:
+        layer: Any = VECTOR_LAYERS[name](self.channels).to(self.x.device)
+        vec = self.x.detach().unsqueeze(1).repeat(1, 3, 1).requires_grad_()
+        variables = [self.x, vec, *layer.parameters()]
+        return lambda: torch.autograd.grad(
+            sum(out.sum() for out in layer(self.x, vec, self.tree,
+                                           self.edge_index)), variables)

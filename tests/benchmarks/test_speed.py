@@ -70,7 +70,7 @@ def test_wrong_messages_are_noticed(context, monkeypatch, factor):
     monkeypatch.setattr(messages, 'message_passing', lambda *args, **kwargs: (
         factor * right(*args, **kwargs)))
     table = messages.check(context)
-    assert len(table.rows) == 12
+    assert len(table.rows) == 18
     assert bool(context.failures) == (factor != 1.)
 
 
