@@ -4,6 +4,7 @@ GPUs.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -32,7 +33,13 @@ def serves(src: Tensor, axes: int, dims: int) -> bool:
     r"""Whether the kernels are for such rows."""
     return (src.device.type == 'cuda' and src.dtype in STORAGES
             and src.size(1) <= WIDEST and axes <= MOST_AXES
-            and 0 < dims <= MOST_DIMS and has_triton())
+            and 0 < dims <= MOST_DIMS and has_triton() and has_tuples())
+
+
+@torch.compiler.assume_constant_result
+def has_tuples() -> bool:
+    r"""Whether Triton knows tuples, as it does since version 3.3."""
+    return hasattr(import_module('triton.language'), 'tuple')
 
 
 def do_work(variables: Sequence[Any], aggr: str) -> bool:
@@ -162,10 +169,10 @@ def _launch(name: str, programs: int, args: dict[str, Any]) -> None:
 
 def _tile(name: str, args: dict[str, Any]) -> tuple[int, int]:
     r"""Returns how many edges a program takes at a time, and its warps: one,
-    within which sums are made at once, unless a few edges are too much for it.
+    in which sums need no shared memory, unless two edges are too much for it.
     """
     width, most = args['WIDTH'], 32 * NUMBERS[name]
-    edges = min(max(most // width, 4), 16)
+    edges = min(max(most // width, 2), 16)
     if name == 'backward' and _is_by_dot(args):
         edges = 16
     return edges, min(max(edges * width // most, 1), 16)
