@@ -4,9 +4,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def rms_norm(x: Tensor, scale: Tensor, eps: float | None) -> Tensor:
+def rms_norm(x: Tensor, scale: Tensor | None,
+             eps: float | None) -> Tensor:
     r"""PyTorch has one kernel for it, where both are of the same type."""
-    return F.rms_norm(x, x.shape[-1:], scale.to(x.dtype), eps)
+    if scale is not None:
+        scale = scale.to(x.dtype)
+    return F.rms_norm(x, x.shape[-1:], scale, eps)
 
 
 def norm_linear(x: Tensor, scale: Tensor, eps: float | None, offset: Tensor,
