@@ -37,9 +37,10 @@ def serving(register: Any, module: Any, level: int) -> Iterator[Any]:
     if module is register.triton:
         pytest.importorskip('triton')
     with pytest.MonkeyPatch.context() as patch:
+        # Also on GPUs, lest another path take over where the trial fails.
+        patch.setattr(register, '_kernels', lambda *args: module)
         if not on_gpu:
             patch.setattr(register.cpu, 'WIDEST', level)
-            patch.setattr(register, '_kernels', lambda *args: module)
             if module is register.triton:  # lists as on GPUs
                 patch.setattr(edge_lists, 'library', lambda: None)
             patch.setattr(register, 'serves', lambda x, *args: (

@@ -43,8 +43,6 @@ def precision() -> str:
         is_allowed = matmul.fp32_precision == 'tf32'
     else:
         is_allowed = matmul.allow_tf32
-    if torch.version.hip is not None:
-        return 'ieee'
     return 'tf32' if is_allowed else 'tf32x3'
 
 

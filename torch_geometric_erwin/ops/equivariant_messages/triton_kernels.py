@@ -13,6 +13,7 @@ from torch_geometric_erwin.ops.message_passing.triton_kernels import (
     below,
     centered,
     share_of,
+    slope_of,
 )
 
 
@@ -48,12 +49,6 @@ def add_sums(totals, x, factors, COUNT: tl.constexpr):
     for d in tl.static_range(COUNT):
         out += (totals[d] + tl.sum(x * factors[d], 0), )
     return out
-
-
-@triton.jit
-def slope_of(x):
-    r"""The derivative of activations."""
-    return below(x) + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
 
 
 @triton.jit

@@ -31,6 +31,12 @@ def below(x):
 
 
 @triton.jit
+def slope_of(x):
+    r"""The derivative of activations."""
+    return below(x) + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
+
+
+@triton.jit
 def centered(x, inside, CHANNELS: tl.constexpr):
     r"""Activations less their mean, that mean, and mean squares."""
     g = tl.where(inside[None, :], x * below(x), 0.)
@@ -129,8 +135,7 @@ def backward(
             total += tl.sum(unit, 0)
             along = tl.sum(unit * p[None, :], 1) / CHANNELS
             by = -r * r * along
-            slope = below(x) + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
-            d = slope * (r[:, None] * p[None, :] + by[:, None] * y)
+            d = slope_of(x) * (r[:, None] * p[None, :] + by[:, None] * y)
             d = tl.where(valid[:, None] & inside[None, :], d, 0.)
             changes += tl.sum(d, 0)
             if lines is not None:
@@ -184,9 +189,7 @@ def backward_sources(
         a = tl.load(lines + e * 3, mask=valid, other=0.)
         b = tl.load(lines + e * 3 + 1, mask=valid, other=0.)
         mean = tl.load(lines + e * 3 + 2, mask=valid, other=0.)
-        lower = below(x)
-        slope = lower + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
-        d = slope * (a[:, None] * p
-                     + b[:, None] * (x * lower - mean[:, None]))
+        d = slope_of(x) * (a[:, None] * p + b[:, None] * (
+            x * below(x) - mean[:, None]))
         total += tl.sum(tl.where(valid[:, None], d, 0.), 0)
     tl.store(d_src + i * CHANNELS + c, total, mask=inside)
