@@ -27,7 +27,7 @@ from torch_geometric_erwin.ops.equivariant_messages import (
     equivariant_messages,
     reference,
 )
-from torch_geometric_erwin.ops.vectors import inner, norms
+from torch_geometric_erwin.ops.vectors import inner, norms, unit_rms
 from torch_geometric_erwin.tree import BallTree, TreeEdges
 
 
@@ -53,18 +53,20 @@ class EquivariantMPNNConv(NotScriptable, MessagePassing):
         \mathbf{h}_i, \mathbf{g}_i &= \mathbf{W}_h \Big[ \mathbf{x}_i,
         \frac{1}{|\mathcal{N}(i)|} \sum_{j \in \mathcal{N}(i)}
         \mathbf{m}_{ij}, \| \vec{\mathbf{t}}_i \|, \vec{\mathbf{t}}_i \cdot
-        \vec{\mathbf{w}}_i \Big]
+        \textrm{RMSNorm}(\vec{\mathbf{w}}_i) \Big]
 
         \mathbf{x}^{\prime}_i &= \mathbf{x}_i + \textrm{LayerNorm}(
         \mathbf{h}_i), \qquad \vec{\mathbf{v}}^{\prime}_i =
-        \vec{\mathbf{v}}_i + (1 + \mathbf{g}_i) \odot \vec{\mathbf{t}}_i
+        \vec{\mathbf{v}}_i + (1 + \textrm{LayerNorm}(\mathbf{g}_i)) \odot
+        \vec{\mathbf{t}}_i
 
     with the distance :math:`\mathbf{e}_{ij}`, or a Bessel basis of it, and
     with features of the edge, if there are any. Directions and vectors meet
     messages as in the `"Equivariant Message Passing for the Prediction of
     Tensorial Properties and Molecular Spectra"
     <https://arxiv.org/abs/2102.03150>`_ paper; linear maps are of points, and
-    no edge is multiplied by a matrix of channels.
+    no edge is multiplied by a matrix of channels. With the norms, vectors
+    grow at most in proportion to what they were, however many layers follow.
 
     Args:
         channels (int): Size of each input and output sample: of scalars, and
@@ -128,6 +130,7 @@ class EquivariantMPNNConv(NotScriptable, MessagePassing):
         self.lin_vec_out = Linear(2 * channels, channels, bias=False)
         self.lin_update = Linear(4 * channels, 2 * channels)
         self.norm_update = LayerNorm(channels)
+        self.norm_gate = LayerNorm(channels)
 
         self.reset_parameters()
 
@@ -137,8 +140,8 @@ class EquivariantMPNNConv(NotScriptable, MessagePassing):
                      self.lin_update)
         for lin in (self.lin_vec, self.lin_vec_out):
             torch.nn.init.xavier_uniform_(lin.weight)
-        self.norm_message.reset_parameters()
-        self.norm_update.reset_parameters()
+        for norm in (self.norm_message, self.norm_update, self.norm_gate):
+            norm.reset_parameters()
 
     def forward(
         self,
@@ -177,9 +180,10 @@ class EquivariantMPNNConv(NotScriptable, MessagePassing):
         out, turn = self._aggregate(src, dst, near, edge, unit, edges)
         turn = self.lin_vec_out(turn)
         out = self.lin_update(torch.cat(
-            [x, out, norms(turn), inner(turn, near)], dim=1))
+            [x, out, norms(turn), inner(turn, unit_rms(near))], dim=1))
         out, gate = out.chunk(2, dim=1)
-        vec = torch.addcmul(vec + turn, gate.unsqueeze(1), turn)
+        gate = self.norm_gate(gate).unsqueeze(1)
+        vec = torch.addcmul(vec + turn, gate, turn)
         return x + self.norm_update(out), vec
 
     def _edge_features(self, vector: Tensor, edge_attr: Any,
