@@ -7,6 +7,8 @@ Run it as :obj:`python -m benchmarks.experiments.demo --help`.
 import csv
 import json
 import os
+import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -31,12 +33,14 @@ from benchmarks.speed.report import Table, command, machine, versions, write
 from torch_geometric_erwin.datasets import LinearTheory
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-NETS = {'mpnn': 'message passing', 'hybrid': 'hybrid',
-        'equivariant': 'equivariant hybrid'}
+NETS = 'mpnn', 'hybrid', 'equivariant'
+NAMES = {'mpnn': 'message passing', 'equivariant': 'equivariant hybrid',
+         'erwin': 'Erwin', 'gate_points': 'e3nn', 'visnet': 'ViSNet'}
 BUDGET = 'benchmarks.experiments.time_budget.TimeBudget'
 # What is predicted, its unit, and that of lengths.
 UNITS = {'halo_mock': ('velocity', 'km/s', 'Mpc/h'),
          'md': ('force', 'kJ/(mol nm)', 'nm')}
+Task = Literal['halo_mock', 'md']
 SMOOTHING = (7., 8., 9., 10., 11., 12., 13., 14.)  # Mpc/h
 
 
@@ -54,23 +58,30 @@ class Result:
 class Run:
     r"""A network of :obj:`benchmarks/configs` that is trained for some time,
     in a process of its own, by the command line that anybody can use.
+
+    Options of its own may follow its name:
+    :obj:`"hybrid --model.net.init_args.k=8"`.
     """
     def __init__(self, task: str, net: str, minutes: float, seed: int,
-                 threads: int, out: Path, options: Sequence[str]) -> None:
-        self.name = NETS[net]
-        self.folder = out / net
-        self.log = out / f'{net}.log'
+                 out: Path, options: Sequence[str]) -> None:
+        net, *own = shlex.split(net)
+        short = [option.split('.')[-1] for option in own]
+        self.name = ', '.join([NAMES.get(net, net), *short])
+        folder = re.sub(r'[^\w.]+', '_', '-'.join([net, *short]))
+        self.folder = out / folder
+        self.log = out / f'{folder}.log'
         self._before = set(self.folder.glob('version_*'))
         with self.log.open('w') as log:
             self.process = subprocess.Popen([
                 sys.executable, '-m', 'benchmarks.experiments', 'fit',
-                f'--config={CONFIGS}/{task}_{net}.yaml', f'--name={net}',
+                f'--config={CONFIGS}/{task}_{net}.yaml', f'--name={folder}',
                 f'--seed_everything={seed}', f'--data.seed={seed}',
                 f'--trainer.default_root_dir={out}',
                 '--trainer.enable_progress_bar=false', '--trainer.devices=1',
                 f'--trainer.callbacks+={BUDGET}',
-                f'--trainer.callbacks.minutes={minutes}', *options,
-            ], env={**os.environ, 'OMP_NUM_THREADS': str(threads)},
+                f'--trainer.callbacks.minutes={minutes}',
+                '--trainer.callbacks.clock=cpu', *options, *own,
+            ], env={**os.environ, 'OMP_NUM_THREADS': '1'},
                 stdout=log, stderr=subprocess.STDOUT)
 
     def version(self) -> Path | None:
@@ -96,14 +107,16 @@ class Run:
     def finish(self) -> None:
         version = self.version()
         assert version is not None
-        path = version / 'checkpoints' / 'last.ckpt'
-        state = torch.load(path, map_location='cpu', weights_only=False)
+        folder = version / 'checkpoints'
+        state = torch.load(folder / 'last.ckpt', map_location='cpu',
+                           weights_only=False)
         self.steps: int = state['global_step']
         self.seconds = next(
             value['seconds'] for key, value in state['callbacks'].items()
             if key.startswith('TimeBudget')) / self.steps
+        # Where data are few, the last is not the best on validation clouds.
         self.model = Regression.load_from_checkpoint(
-            path, map_location='cpu').eval()
+            folder / 'best.ckpt', map_location='cpu').eval()
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
         r"""What was logged, by the minutes of training until then."""
@@ -123,33 +136,28 @@ class Run:
             data.clouds['test'], batch_size=1)])
 
 
-def train(task: str, minutes: float, seed: int, out: Path,
-          options: Sequence[str], console: Console) -> list[Run]:
-    r"""Trains as many networks at a time as there are cores, so that they get
-    the same time on the same machine: one thread serves small networks best.
+def train(task: str, nets: Sequence[str], minutes: float, seed: int,
+          out: Path, options: Sequence[str], console: Console) -> list[Run]:
+    r"""Trains all networks at a time, each with one thread, which serves
+    small networks best, and for the same time of a processor: fewer
+    processors take turns.
     """
-    cores = os.cpu_count() or 1
-    at_once = min(cores, len(NETS))
-    names, runs = list(NETS), []
-    for i in range(0, len(names), at_once):
-        some = [Run(task, net, minutes, seed, cores // at_once, out, options)
-                for net in names[i:i + at_once]]
-        try:
-            watch(some, minutes, console)
-        finally:  # one may have failed, or somebody lost patience
-            for run in some:
-                run.process.terminate()
-        for run in some:
-            run.finish()
-        runs += some
+    runs = [Run(task, net, minutes, seed, out, options) for net in nets]
+    try:
+        watch(runs, console)
+    finally:  # one may have failed, or somebody lost patience
+        for run in runs:
+            run.process.terminate()
+    for run in runs:
+        run.finish()
     return runs
 
 
-def watch(runs: Sequence[Run], minutes: float, console: Console) -> None:
+def watch(runs: Sequence[Run], console: Console) -> None:
     r"""Shows how training goes until it is over."""
     with Progress('{task.description}', BarColumn(), TimeElapsedColumn(),
                   '{task.fields[news]}', console=console) as progress:
-        bars = [progress.add_task(run.name, total=minutes * 60, news='')
+        bars = [progress.add_task(run.name, total=1., news='')
                 for run in runs]
         while any([run.running() for run in runs]):
             for bar, run in zip(bars, runs, strict=True):
@@ -160,15 +168,12 @@ def watch(runs: Sequence[Run], minutes: float, console: Console) -> None:
 def latest(rows: Sequence[dict[str, str]]) -> dict[str, object]:
     r"""How far training is, and how well it goes."""
     last = {key: value for row in rows for key, value in row.items() if value}
-    if 'train/seconds' not in last:
+    if 'train/progress' not in last:
         return {}
-    seconds = [float(row['train/seconds']) for row in rows
-               if row['train/seconds']]
     news = f"step {last['step']}, loss {float(last['train/loss']):.3f}"
     if 'val/r2' in last:
         news += f", validation R² {float(last['val/r2']):.3f}"
-    return {'completed': statistics.mean(seconds) * int(last['step']),
-            'news': news}
+    return {'completed': float(last['train/progress']), 'news': news}
 
 
 def load_data(task: str, options: Sequence[str]) -> PointClouds:
@@ -209,12 +214,12 @@ def judge(name: str, pred: Tensor, y: Tensor, run: Run | None) -> Result:
     return result
 
 
-def compare(task: str, data: PointClouds, minutes: float, seed: int,
-            out: Path, options: Sequence[str],
+def compare(task: str, nets: Sequence[str], data: PointClouds, minutes: float,
+            seed: int, out: Path, options: Sequence[str],
             console: Console) -> list[Result]:
     r"""Trains, tests and draws for one seed."""
     console.rule(f'{minutes:g} minutes of training, seed {seed}')
-    runs = train(task, minutes, seed, out, options, console)
+    runs = train(task, nets, minutes, seed, out, options, console)
     y = torch.cat([cloud.y for cloud in data.clouds['test']])
     preds = {'zero': torch.zeros_like(y)}
     if task == 'halo_mock':
@@ -242,8 +247,8 @@ def make_table(task: str, runs: Sequence[list[Result]],
     table = Table(
         f'{quantity.capitalize()}: errors on the test clouds',
         ['', 'R²', f'RMSE, {unit}', 'parameters', 'steps', 's/step'],
-        f'{minutes:g} minutes of training for each network, as many at a '
-        f'time as there are cores; {spread}.')
+        f'{minutes:g} minutes of one core for each network, all at a time; '
+        f'{spread}.')
     for same in zip(*runs, strict=True):
         first = same[0]
         row = [first.name, spell([r.r2 for r in same], 3),
@@ -264,7 +269,8 @@ def spell(values: Sequence[float], digits: int) -> str:
 
 
 def demo(
-    task: Literal['halo_mock', 'md'] = 'halo_mock',
+    task: Task = 'halo_mock',
+    nets: tuple[str, ...] = NETS,
     minutes: float = 5.,
     seeds: tuple[int, ...] = (0, ),
     out: Path = Path('runs/demo'),
@@ -276,7 +282,9 @@ def demo(
 
     Args:
         task: Velocities of halos, or forces on atoms.
-        minutes: How long to train each network.
+        nets: Which networks: what follows the task's name in those of
+            :obj:`benchmarks/configs`, and options of their own, if any.
+        minutes: How long to train each network, in minutes of one core.
         seeds: One run for each.
         out: The folder for pictures and logs; with several seeds, for folders
             of these.
@@ -292,8 +300,8 @@ def demo(
     for seed in seeds:
         folder = out / f'seed_{seed}' if len(seeds) > 1 else out
         folder.mkdir(parents=True, exist_ok=True)
-        runs.append(compare(task, clouds, minutes, seed, folder, options,
-                            console))
+        runs.append(compare(task, nets, clouds, minutes, seed, folder,
+                            options, console))
     table = make_table(task, runs, minutes)
     table.print(console)
     console.print(f'Pictures are in {out}. The whole took '

@@ -1,6 +1,6 @@
 import math
 import time
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,15 +19,26 @@ class TimeBudget(Callback):
 
     Args:
         minutes (float): The time to train for.
+        clock (str, optional): :obj:`"wall"`, or :obj:`"cpu"` for the time
+            that processors spend on all threads of the process. Networks that
+            are trained on the CPU, each with as many threads, then get the
+            same even where they share processors.
+            (default: :obj:`"wall"`)
 
     Raises:
-        ValueError: If :obj:`minutes` is not a positive time.
+        ValueError: If :obj:`minutes` is not a positive time, or there is no
+            such clock.
     """
-    def __init__(self, minutes: float) -> None:
+    def __init__(self, minutes: float,
+                 clock: Literal['wall', 'cpu'] = 'wall') -> None:
         if not 0 < minutes < math.inf:
             raise ValueError(f"Expected 'minutes' to be a positive time "
                              f"(got {minutes})")
+        if clock not in ('wall', 'cpu'):
+            raise ValueError(f"Expected 'clock' to be 'wall' or 'cpu' (got "
+                             f"{clock!r})")
         self.minutes = minutes
+        self.clock = clock
         self.seconds = 0.
         self._start: float | None = None
 
@@ -46,7 +57,7 @@ class TimeBudget(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer,
                              pl_module: LightningModule) -> None:
-        self._start = time.perf_counter()
+        self._start = self._now()
 
     def on_train_batch_start(self, trainer: Trainer,
                              pl_module: LightningModule, batch: Any,
@@ -62,6 +73,7 @@ class TimeBudget(Callback):
         self._count()
         # All processes go by one clock.
         self.seconds = trainer.strategy.broadcast(self.seconds)
+        pl_module.log('train/progress', self.progress, batch_size=1)
         self._stop_in_time(trainer)
 
     def on_validation_start(self, trainer: Trainer,
@@ -73,13 +85,17 @@ class TimeBudget(Callback):
 
     def on_validation_end(self, trainer: Trainer,
                           pl_module: LightningModule) -> None:
-        self._start = time.perf_counter()
+        self._start = self._now()
 
     def _stop_in_time(self, trainer: Trainer) -> None:
         trainer.should_stop = trainer.should_stop or self.progress >= 1.
 
+    def _now(self) -> float:
+        return (time.perf_counter() if self.clock == 'wall' else
+                time.process_time())
+
     def _count(self) -> None:
-        now = time.perf_counter()
+        now = self._now()
         if self._start is not None:
             self.seconds += now - self._start
         self._start = now

@@ -8,7 +8,8 @@ from PIL import Image
 from torch_geometric.data import Data
 
 from benchmarks.experiments import figures
-from benchmarks.experiments.demo import NETS, demo, spell
+from benchmarks.experiments.data_sizes import data_sizes
+from benchmarks.experiments.demo import NAMES, NETS, demo, spell
 
 PICTURES = ['predictions', 'slice', 'curves', 'ball_tree', 'receptive_field']
 
@@ -27,7 +28,8 @@ def test_demo(small, tmp_path):
     zero, theory, *nets = json.loads((out / 'results.json').read_text())
     assert zero['name'] == 'zero' and -0.05 < zero['r2'] <= 0
     assert theory['r2'] > 0.05 and theory['rmse'] < zero['rmse']
-    assert [result['name'] for result in nets] == [*NETS.values()]
+    names = [NAMES.get(net, net) for net in NETS]
+    assert [result['name'] for result in nets] == names
     for result in nets:
         assert result['steps'] > 0 and result['parameters'] > 10_000
         # The same time for all, to a step.
@@ -39,6 +41,17 @@ def test_demo(small, tmp_path):
         with Image.open(out / f'{name}.png') as picture:
             colors = picture.convert('RGB').getcolors(2**24)
             assert picture.width > 500 and len(colors) > 100
+
+
+def test_options_of_a_net_and_data_sizes(small, tmp_path):
+    report = tmp_path / 'report.md'
+    data_sizes(('hybrid --model.net.init_args.k=4', ), sizes=(2, 4), minutes=0.02, out=tmp_path, data=tuple(
+        option for option in small if 'num_train' not in option),
+        report=report)
+    row, = (line.split('|')[1:-1] for line in report.read_text().splitlines()
+            if line.startswith('| hybrid, k=4 |'))
+    assert len(row) == 3 and all(float(score) < 1 for score in row[1:])
+    assert (tmp_path / 'data_sizes.png').stat().st_size > 10_000
 
 
 def test_failed_training_is_reported(tmp_path):

@@ -15,6 +15,9 @@ class Clock:
     def perf_counter(self) -> float:
         return self.now
 
+    def process_time(self) -> float:
+        return self.now / 2  # others use the processor, too
+
 
 @pytest.fixture
 def clock(monkeypatch):
@@ -57,6 +60,15 @@ def test_trains_for_the_time(clock, trainer):
     assert runner.callback_metrics['val/r2'].isfinite()
 
 
+def test_trains_for_the_time_of_a_processor(clock, trainer):
+    budget = TimeBudget(minutes=10 / 60, clock='cpu')
+    runner = trainer(callbacks=[budget])
+    module, data = make(clock)
+    runner.fit(module, data)
+    assert runner.global_step == 20 and budget.seconds == 10
+    assert runner.callback_metrics['train/progress'] == pytest.approx(1.)
+
+
 def test_resumes_with_the_time_that_is_left(clock, trainer, tmp_path):
     path = tmp_path / 'six.ckpt'
     runner = trainer(callbacks=[TimeBudget(minutes=6 / 60)])
@@ -88,3 +100,8 @@ def test_resumes_with_no_time_left(clock, trainer, tmp_path):
 def test_bad_time(minutes):
     with pytest.raises(ValueError, match="'minutes' to be a positive time"):
         TimeBudget(minutes)
+
+
+def test_bad_clock():
+    with pytest.raises(ValueError, match="'clock' to be 'wall' or 'cpu'"):
+        TimeBudget(1., clock='sun')

@@ -6,6 +6,7 @@ from benchmarks.experiments.nets.gps import GPS
 from benchmarks.experiments.nets.hybrid import Hybrid
 from benchmarks.experiments.nets.mpnn import MPNN
 from benchmarks.experiments.nets.point_transformer import PointTransformer
+from benchmarks.experiments.nets.visnet import ViSNet
 
 __all__ = ['GPS', 'MPNN', 'EquivariantHybrid', 'Erwin', 'Hybrid',
-           'PointTransformer']
+           'PointTransformer', 'ViSNet']

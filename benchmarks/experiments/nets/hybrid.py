@@ -29,7 +29,8 @@ class Hybrid(torch.nn.Module):
     :class:`~torch_geometric_erwin.ErwinConv` blocks. Neighbors of coarse
     points are far apart, so a few layers see the whole cloud, and since
     messages carry relative positions to nearest images, across the borders
-    of a periodic box.
+    of a periodic box. In training, trees are cut in directions drawn anew
+    each time.
 
     Args:
         in_channels (int): Size of each input sample.
@@ -53,7 +54,8 @@ class Hybrid(torch.nn.Module):
             back. (default: :obj:`(0, 0)`)
         mlp_ratio (int, optional): Hidden size of the blocks' feed-forward
             networks, in units of their input. (default: :obj:`2`)
-        k (int, optional): Number of neighbors. (default: :obj:`16`)
+        k (int or list[int], optional): Number of neighbors, at all levels or
+            at each. (default: :obj:`16`)
         dim (int, optional): Number of dimensions of the positions.
             (default: :obj:`3`)
     """
@@ -73,7 +75,7 @@ class Hybrid(torch.nn.Module):
         decoder_mp_steps: Sequence[int] = (1, 1),
         decoder_depths: Sequence[int] = (0, 0),
         mlp_ratio: int = 2,
-        k: int = 16,
+        k: int | Sequence[int] = 16,
         dim: int = 3,
     ) -> None:
         super().__init__()
@@ -82,13 +84,15 @@ class Hybrid(torch.nn.Module):
         self.ball_sizes = list(ball_sizes)
         self.strides = list(strides)
         mpnn, attention, pooling, unpooling = self.LAYERS
+        if isinstance(k, int):
+            k = [k] * len(hidden_channels)
 
         def stages(steps: Sequence[int], depths: Sequence[int]) -> ModuleList:
             channels = hidden_channels[:len(steps)]
             return ModuleList(
-                Stage(mpnn, attention, *args, mlp_ratio, k, dim)
-                for args in zip(channels, steps, depths, heads[:len(steps)],
-                                strict=True))
+                Stage(mpnn, attention, *args, mlp_ratio, dim) for args in zip(
+                    channels, steps, depths, heads[:len(steps)],
+                    k[:len(steps)], strict=True))
 
         pool = {'dim': dim, 'norm': 'layer_norm',
                 'norm_kwargs': {'mode': 'node'}}
@@ -114,10 +118,18 @@ class Hybrid(torch.nn.Module):
     def _read(self, *features: Tensor) -> Tensor:
         return self.mlp(*features)
 
+    def _draw_rotations(self) -> tuple[float, float]:
+        r"""In training, no tree is cut twice in the same directions, lest a
+        net learn by heart which points of few clouds share a ball.
+        """
+        turn = 90. * torch.rand(()).item() - 45. if self.training else 0.
+        return turn, turn + 45.
+
     def forward(self, data: Batch) -> Tensor:
         box = data.box if 'box' in data else None
         tree = BallTree.build(data.pos, data.batch, ptr=data.ptr, box=box,
                               ball_size=self.ball_sizes, strides=self.strides,
+                              rotations=self._draw_rotations(),
                               axes=self.AXES)
         # From here on, points lie in memory as they do in balls.
         tree, index, inverse = tree.in_slot_order()
@@ -139,7 +151,7 @@ class Hybrid(torch.nn.Module):
 class Stage(torch.nn.Module):
     r"""What happens at one level: message passing, then attention."""
     def __init__(self, mpnn: Any, attention: Any, channels: int,
-                 mp_steps: int, depth: int, heads: int, mlp_ratio: int, k: int,
+                 mp_steps: int, depth: int, heads: int, k: int, mlp_ratio: int,
                  dim: int) -> None:
         super().__init__()
         self.k = k

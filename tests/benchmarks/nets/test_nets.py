@@ -9,7 +9,9 @@ from benchmarks.experiments.nets import (
     Erwin,
     Hybrid,
     PointTransformer,
+    ViSNet,
 )
+from benchmarks.experiments.nets.gate_points import GatePoints
 from benchmarks.experiments.regression import Regression
 from tests.benchmarks.tiny import TinyClouds, to_double
 
@@ -27,12 +29,24 @@ NETS = {
     'PointTransformer': lambda out: PointTransformer(2, 8, out, num_layers=2,
                                                      k=4),
 }
+# These return nothing but vectors.
+VECTOR_NETS = {
+    'GatePoints': lambda out: GatePoints(2, 8, 2, cutoff=1., k=4),
+    'ViSNet': lambda out: ViSNet(2, 8, 2, cutoff=1., heads=2, k=4),
+}
+EQUIVARIANT = {'EquivariantHybrid': NETS['EquivariantHybrid'], **VECTOR_NETS}
 
 
 @pytest.fixture(params=NETS)
 def net(request):
     torch.manual_seed(0)
     return NETS[request.param]
+
+
+@pytest.fixture(params=[*NETS, *VECTOR_NETS])
+def any_net(request):
+    torch.manual_seed(0)
+    return (NETS | VECTOR_NETS)[request.param]
 
 
 @pytest.fixture(params=[2., None], ids=['periodic', 'open'])
@@ -42,8 +56,8 @@ def clouds(request):
     return data.clouds['train'][:3]
 
 
-def test_clouds_do_not_mix(net, clouds):
-    net = net(3)
+def test_clouds_do_not_mix(any_net, clouds):
+    net = any_net(3).eval()
     together = net(Batch.from_data_list(clouds))
     assert together.shape == (90, 3) and together.std() > 0
     for i, data in enumerate(clouds):
@@ -51,8 +65,9 @@ def test_clouds_do_not_mix(net, clouds):
         assert torch.allclose(together[30 * i:30 * (i + 1)], alone, atol=1e-5)
 
 
-def test_moving_a_cloud_changes_nothing(net, clouds):
-    net, data = net(3).double(), to_double(Batch.from_data_list(clouds))
+def test_moving_a_cloud_changes_nothing(any_net, clouds):
+    net = any_net(3).double().eval()
+    data = to_double(Batch.from_data_list(clouds))
     moved = data.clone()
     moved.pos = data.pos + torch.tensor([0.1, 0.2, -0.3]).double()
     if 'box' in data:  # any image of a point is as good as the next
@@ -61,24 +76,38 @@ def test_moving_a_cloud_changes_nothing(net, clouds):
     assert torch.allclose(net(data), net(moved), atol=1e-8)
 
 
-def test_the_equivariant_net_turns_along():
+@pytest.mark.parametrize('name', EQUIVARIANT)
+def test_what_is_equivariant_turns_along(name):
     data = TinyClouds(box=None)
     data.setup()
-    net = NETS['EquivariantHybrid'](3).double()
+    net = EQUIVARIANT[name](3).double().eval()
     batch = to_double(Batch.from_data_list(data.clouds['train'][:3]))
     turned = batch.clone()
     turn = torch.linalg.qr(torch.randn(3, 3).double())[0]
     turned.pos = batch.pos @ turn
     assert torch.allclose(net(turned), net(batch) @ turn, atol=1e-9)
+
+
+@pytest.mark.parametrize('name', ['EquivariantHybrid', 'Hybrid'])
+def test_trees_differ_in_training_alone(name, clouds):
+    torch.manual_seed(0)
+    net, batch = NETS[name](3), Batch.from_data_list(clouds)
+    first = net(batch)
+    assert any((net(batch) - first).abs().max() > 1e-3 for _ in range(5))
+    net.eval()
+    assert torch.equal(net(batch), net(batch))
+
+
+def test_vectors_have_as_many_components_as_positions():
     with pytest.raises(ValueError, match="'out_channels' to be 1"):
         NETS['EquivariantHybrid'](2)
 
 
-def test_neighbors_across_the_border_count(net):
+def test_neighbors_across_the_border_count(any_net):
     data = TinyClouds()
     data.setup()
     batch = Batch.from_data_list(data.clouds['train'])
-    net = net(3)
+    net = any_net(3).eval()
     periodic = net(batch)
     del batch.box
     assert not torch.allclose(net(batch), periodic, atol=1e-4)
@@ -87,6 +116,7 @@ def test_neighbors_across_the_border_count(net):
 def test_forces_and_what_they_learn_by(net, clouds):
     torch.manual_seed(0)
     module = Regression(net(1), conservative=True).double()
+    module.net.eval()
     batch = to_double(Batch.from_data_list(clouds))
 
     def loss() -> torch.Tensor:
