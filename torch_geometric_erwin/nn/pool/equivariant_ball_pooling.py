@@ -154,11 +154,16 @@ class EquivariantBallPooling(NotScriptable, torch.nn.Module):
         far = length(offset).unsqueeze(2).to(x.dtype)
         x, hidden = self.lin(x)[index].chunk(2, dim=2)
         hidden = F.gelu(hidden + self.lin_pos(far))
-        vec, gate = self.lin_vec(vec)[index], hidden.unsqueeze(2)
-        turn = torch.cat([gate * vec, gate * offset.to(x.dtype).unsqueeze(3)],
-                         dim=3)
+        vec = self.lin_vec(vec)[index]
+        if mask is not None:
+            hidden = hidden * mask.unsqueeze(2)
+        # Sums over children, of which none of offsets x channels is stored.
+        along = offset.to(x.dtype).transpose(1, 2) @ hidden
+        turn = torch.cat([(hidden.unsqueeze(2) * vec).sum(1), along], dim=2)
+        count = index.size(1) if mask is None else (
+            mask.sum(1).clamp(min=1).view(-1, 1, 1))
         out = mean(x, mask) + self.lin_hidden(mean(hidden, mask))
-        vec = mean(vec, mask) + self.lin_vec_out(mean(turn, mask))
+        vec = mean(vec, mask) + self.lin_vec_out(turn / count)
         return self.norm(out, coarse), vec
 
     def __repr__(self) -> str:
