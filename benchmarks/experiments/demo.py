@@ -67,7 +67,7 @@ class Run:
         net, *own = shlex.split(net)
         short = [option.split('.')[-1] for option in own]
         self.name = ', '.join([NAMES.get(net, net), *short])
-        folder = re.sub(r'[^\w.]+', '_', '-'.join([net, *short]))
+        folder = re.sub(r'[^\w.]+', '_', '-'.join([net, *short])).strip('_')
         self.folder = out / folder
         self.log = out / f'{folder}.log'
         self._before = set(self.folder.glob('version_*'))
