@@ -3,6 +3,7 @@ many hops away.
 """
 
 from torch_geometric_erwin.datasets.cosmology import Cosmology
+from torch_geometric_erwin.datasets.eagle import EAGLE
 from torch_geometric_erwin.datasets.galaxy_mock import GalaxyMock
 from torch_geometric_erwin.datasets.halo_mock import HaloMock
 from torch_geometric_erwin.datasets.linear_theory import LinearTheory
@@ -13,6 +14,6 @@ from torch_geometric_erwin.datasets.tree_neighbors_match import (
     TreeNeighborsMatch,
 )
 
-__all__ = ['Cosmology', 'GalaxyMock', 'HaloMock', 'LinearTheory',
+__all__ = ['EAGLE', 'Cosmology', 'GalaxyMock', 'HaloMock', 'LinearTheory',
            'MDTrajectory', 'RingTransfer', 'SBMClustering',
            'TreeNeighborsMatch']
