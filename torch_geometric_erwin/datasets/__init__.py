@@ -10,10 +10,11 @@ from torch_geometric_erwin.datasets.linear_theory import LinearTheory
 from torch_geometric_erwin.datasets.md_trajectory import MDTrajectory
 from torch_geometric_erwin.datasets.ring_transfer import RingTransfer
 from torch_geometric_erwin.datasets.sbm_clustering import SBMClustering
+from torch_geometric_erwin.datasets.shapenet_car import ShapeNetCar
 from torch_geometric_erwin.datasets.tree_neighbors_match import (
     TreeNeighborsMatch,
 )
 
 __all__ = ['EAGLE', 'Cosmology', 'GalaxyMock', 'HaloMock', 'LinearTheory',
            'MDTrajectory', 'RingTransfer', 'SBMClustering',
-           'TreeNeighborsMatch']
+           'ShapeNetCar', 'TreeNeighborsMatch']
