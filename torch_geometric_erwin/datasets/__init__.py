@@ -8,6 +8,7 @@ from torch_geometric_erwin.datasets.galaxy_mock import GalaxyMock
 from torch_geometric_erwin.datasets.halo_mock import HaloMock
 from torch_geometric_erwin.datasets.linear_theory import LinearTheory
 from torch_geometric_erwin.datasets.md_trajectory import MDTrajectory
+from torch_geometric_erwin.datasets.pde_benchmark import PDEBenchmark
 from torch_geometric_erwin.datasets.ring_transfer import RingTransfer
 from torch_geometric_erwin.datasets.sbm_clustering import SBMClustering
 from torch_geometric_erwin.datasets.shapenet_car import ShapeNetCar
@@ -16,5 +17,5 @@ from torch_geometric_erwin.datasets.tree_neighbors_match import (
 )
 
 __all__ = ['EAGLE', 'Cosmology', 'GalaxyMock', 'HaloMock', 'LinearTheory',
-           'MDTrajectory', 'RingTransfer', 'SBMClustering',
+           'MDTrajectory', 'PDEBenchmark', 'RingTransfer', 'SBMClustering',
            'ShapeNetCar', 'TreeNeighborsMatch']

@@ -95,9 +95,11 @@ def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     raise ValueError(f'version {version} of the format')
 
 
-def check_numbers(path: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in 'biuf' or array.dtype.itemsize > 8:
-        raise unreadable(path, 'numbers', array.dtype)
+def check_numbers(path: str, array: Any) -> Any:
+    dtype = getattr(array, 'dtype', np.dtype(object))
+    if hasattr(array, 'nnz') or dtype.kind not in 'biuf' or (
+            dtype.itemsize > 8):
+        raise unreadable(path, 'dense arrays of numbers', dtype)
     return array
 
 
@@ -124,6 +126,11 @@ def check_corners(path: str, corners: np.ndarray, num_points: int) -> None:
         raise ValueError(f"Expected the cells of {path!r} to be made of its "
                          f"{num_points} points (got indices from {low} to "
                          f"{high})")
+
+
+def is_count(value: object) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool)
+            and value >= 0)
 
 
 def unreadable(path: str, what: str, got: object) -> ValueError:

@@ -11,6 +11,7 @@ from torch_geometric_erwin.datasets.array_files import (
     check_corners,
     check_shape,
     find_file,
+    is_count,
     open_npy,
     open_npz,
 )
@@ -161,11 +162,6 @@ class EAGLE(Dataset):
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}({len(self)}, '
                 f'split={self.split!r}, window={self.window})')
-
-
-def is_count(value: object) -> bool:
-    return (isinstance(value, int) and not isinstance(value, bool)
-            and value >= 0)
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
