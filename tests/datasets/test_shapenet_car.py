@@ -315,6 +315,8 @@ def test_missing_files(root):
 
 
 def test_no_cars(tmp_path):
+    with pytest.raises(FileNotFoundError, match="folder 'param0'"):
+        ShapeNetCar(tmp_path)
     for i in range(9):
         (tmp_path / f'param{i}').mkdir()
     with pytest.raises(ValueError, match=r"'root' to be .* two cars"):

@@ -44,8 +44,8 @@ class EAGLE(Dataset):
     - :obj:`triangles.npy`: :math:`(T, M, 3)`, indices of points.
 
     No more than a window is read at an access, where the members of
-    :obj:`sim.npz` are stored as they are (:func:`numpy.savez`). Members that
-    are compressed (:func:`numpy.savez_compressed`) have to be decompressed
+    :obj:`sim.npz` are stored as they are (``numpy.savez``). Members that
+    are compressed (``numpy.savez_compressed``) have to be decompressed
     whole each time. A window of :math:`S` steps has
 
     - :obj:`pos` :math:`(N, 2)`, the points at its first step, and

@@ -113,8 +113,9 @@ class ShapeNetCar(Dataset):
         expect(task in FILES, 'task', f'one of {list(FILES)}', task)
         super().__init__(os.fspath(root), transform)
         if preprocessed is None:
-            preprocessed = task == 'surface' and not osp.isdir(
-                osp.join(self.root, FOLDERS[0]))
+            raw, made = (osp.isdir(osp.join(self.root, name))
+                         for name in (FOLDERS[0], 'preprocessed'))
+            preprocessed = task == 'surface' and made and not raw
         expect(not (preprocessed and task == 'volume'), 'preprocessed',
                "False for 'volume', which is not among these files",
                preprocessed)
