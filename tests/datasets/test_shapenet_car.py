@@ -184,7 +184,12 @@ def test_volume(root, flat, turn):
     assert np.array_equal(data.y[56:, 3].numpy(), pressure)
 
 
-def test_distances_and_normals(root):
+@pytest.mark.parametrize('turn', [True, False])
+def test_distances_and_normals(root, turn):
+    if turn:  # quads as seen from inside
+        points, quads = make_surface(1)
+        write_mesh(root / 'param0/a/quadpress_smpl.vtk', points, 'quad',
+                   quads[:, ::-1])
     data = get(root, 'param0/a', 'volume')
     air, skin = data.pos[:56], data.pos[56:]
     distance, nearest = torch.cdist(air, skin).min(dim=1)
