@@ -45,9 +45,9 @@ def test_demo(small, tmp_path):
 
 def test_options_of_a_net_and_data_sizes(small, tmp_path):
     report = tmp_path / 'report.md'
-    data_sizes(('hybrid --model.net.init_args.k=4', ), sizes=(2, 4), minutes=0.02, out=tmp_path, data=tuple(
-        option for option in small if 'num_train' not in option),
-        report=report)
+    data = tuple(option for option in small if 'num_train' not in option)
+    data_sizes(('hybrid --model.net.init_args.k=4', ), sizes=(2, 4),
+               minutes=0.02, out=tmp_path, data=data, report=report)
     row, = (line.split('|')[1:-1] for line in report.read_text().splitlines()
             if line.startswith('| hybrid, k=4 |'))
     assert len(row) == 3 and all(float(score) < 1 for score in row[1:])

@@ -1,13 +1,19 @@
-r"""Point clouds whose physics is long-ranged, and graphs whose answers lie
-many hops away.
+r"""Point clouds and meshes whose physics is long-ranged, and graphs whose
+answers lie many hops away.
 """
 
+from torch_geometric_erwin.datasets.bluff_bodies import BluffBodies
+from torch_geometric_erwin.datasets.body_shapes import BodyShape
+from torch_geometric_erwin.datasets.car_writer import write_shapenet_car
 from torch_geometric_erwin.datasets.cosmology import Cosmology
 from torch_geometric_erwin.datasets.eagle import EAGLE
 from torch_geometric_erwin.datasets.galaxy_mock import GalaxyMock
 from torch_geometric_erwin.datasets.halo_mock import HaloMock
+from torch_geometric_erwin.datasets.lattice_boltzmann import LatticeBoltzmann
 from torch_geometric_erwin.datasets.linear_theory import LinearTheory
 from torch_geometric_erwin.datasets.md_trajectory import MDTrajectory
+from torch_geometric_erwin.datasets.moving_jet import MovingJet
+from torch_geometric_erwin.datasets.panel_method import potential_flow
 from torch_geometric_erwin.datasets.pde_benchmark import PDEBenchmark
 from torch_geometric_erwin.datasets.ring_transfer import RingTransfer
 from torch_geometric_erwin.datasets.sbm_clustering import SBMClustering
@@ -16,6 +22,8 @@ from torch_geometric_erwin.datasets.tree_neighbors_match import (
     TreeNeighborsMatch,
 )
 
-__all__ = ['EAGLE', 'Cosmology', 'GalaxyMock', 'HaloMock', 'LinearTheory',
-           'MDTrajectory', 'PDEBenchmark', 'RingTransfer', 'SBMClustering',
-           'ShapeNetCar', 'TreeNeighborsMatch']
+__all__ = ['EAGLE', 'BluffBodies', 'BodyShape', 'Cosmology', 'GalaxyMock',
+           'HaloMock', 'LatticeBoltzmann', 'LinearTheory', 'MDTrajectory',
+           'MovingJet', 'PDEBenchmark', 'RingTransfer', 'SBMClustering',
+           'ShapeNetCar', 'TreeNeighborsMatch', 'potential_flow',
+           'write_shapenet_car']
