@@ -4,9 +4,10 @@ from benchmarks.experiments.nets.equivariant_hybrid import EquivariantHybrid
 from benchmarks.experiments.nets.erwin import Erwin
 from benchmarks.experiments.nets.gps import GPS
 from benchmarks.experiments.nets.hybrid import Hybrid
+from benchmarks.experiments.nets.meshgraphnet import MeshGraphNet
 from benchmarks.experiments.nets.mpnn import MPNN
 from benchmarks.experiments.nets.point_transformer import PointTransformer
 from benchmarks.experiments.nets.visnet import ViSNet
 
 __all__ = ['GPS', 'MPNN', 'EquivariantHybrid', 'Erwin', 'Hybrid',
-           'PointTransformer', 'ViSNet']
+           'MeshGraphNet', 'PointTransformer', 'ViSNet']

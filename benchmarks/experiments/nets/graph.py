@@ -1,4 +1,4 @@
-r"""The graph of nearest neighbors."""
+r"""The graph of nearest neighbors, or that of a mesh."""
 
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -12,6 +12,14 @@ def neighbor_graph(data: Batch, k: int, loop: bool = False) -> Tensor:
     box = data.box if 'box' in data else None
     return knn_graph(data.pos, k, data.batch, loop,
                      batch_size=data.num_graphs, box=box)
+
+
+def mesh_graph(data: Batch, k: int) -> Tensor:
+    r"""Returns the edges of the mesh where there is one, or else connects
+    each point to its nearest ones, shape :math:`(2, E)`.
+    """
+    return (data.edge_index if 'edge_index' in data
+            else neighbor_graph(data, k))
 
 
 def relative_positions(data: Batch, edge_index: Tensor) -> Tensor:

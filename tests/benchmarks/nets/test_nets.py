@@ -8,10 +8,12 @@ from benchmarks.experiments.nets import (
     EquivariantHybrid,
     Erwin,
     Hybrid,
+    MeshGraphNet,
     PointTransformer,
     ViSNet,
 )
 from benchmarks.experiments.nets.gate_points import GatePoints
+from benchmarks.experiments.nets.graph import neighbor_graph
 from benchmarks.experiments.regression import Regression
 from tests.benchmarks.tiny import TinyClouds, to_double
 
@@ -25,6 +27,7 @@ NETS = {
                                ball_sizes=[8, 8], strides=[2], k=4),
     'GPS': lambda out: GPS(2, 8, out, num_layers=2, k=4, heads=2),
     'Hybrid': lambda out: Hybrid(2, [8, 16], out, **HYBRID),
+    'MeshGraphNet': lambda out: MeshGraphNet(2, 8, out, num_layers=2, k=4),
     'MPNN': lambda out: MPNN(2, 8, out, num_layers=2, k=4),
     'PointTransformer': lambda out: PointTransformer(2, 8, out, num_layers=2,
                                                      k=4),
@@ -74,6 +77,17 @@ def test_moving_a_cloud_changes_nothing(any_net, clouds):
         image = torch.randint(-1, 2, data.pos.shape)
         moved.pos = data.pos + image * data.box[data.batch]
     assert torch.allclose(net(data), net(moved), atol=1e-8)
+
+
+@pytest.mark.parametrize('name', ['MeshGraphNet'])
+def test_edges_of_a_mesh_take_the_place_of_neighbors(name, clouds):
+    torch.manual_seed(0)
+    net, batch = NETS[name](3).eval(), Batch.from_data_list(clouds)
+    out = net(batch)
+    batch.edge_index = neighbor_graph(batch, 4)
+    assert torch.equal(net(batch), out)
+    batch.edge_index = batch.edge_index[:, ::2]
+    assert not torch.allclose(net(batch), out, atol=1e-4)
 
 
 @pytest.mark.parametrize('name', EQUIVARIANT)
