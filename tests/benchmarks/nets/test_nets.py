@@ -10,6 +10,7 @@ from benchmarks.experiments.nets import (
     Hybrid,
     MeshGraphNet,
     PointTransformer,
+    Transolver,
     ViSNet,
 )
 from benchmarks.experiments.nets.gate_points import GatePoints
@@ -31,6 +32,7 @@ NETS = {
     'MPNN': lambda out: MPNN(2, 8, out, num_layers=2, k=4),
     'PointTransformer': lambda out: PointTransformer(2, 8, out, num_layers=2,
                                                      k=4),
+    'Transolver': lambda out: Transolver(2, 16, out, num_layers=2, heads=2),
 }
 # These return nothing but vectors.
 VECTOR_NETS = {
