@@ -2,6 +2,7 @@ r"""Networks to compare, all called with a batch of clouds."""
 
 from benchmarks.experiments.nets.equivariant_hybrid import EquivariantHybrid
 from benchmarks.experiments.nets.erwin import Erwin
+from benchmarks.experiments.nets.gat import GAT
 from benchmarks.experiments.nets.gps import GPS
 from benchmarks.experiments.nets.hybrid import Hybrid
 from benchmarks.experiments.nets.meshgraphnet import MeshGraphNet
@@ -11,6 +12,6 @@ from benchmarks.experiments.nets.pointnet2 import PointNet2
 from benchmarks.experiments.nets.transolver import Transolver
 from benchmarks.experiments.nets.visnet import ViSNet
 
-__all__ = ['GPS', 'MPNN', 'EquivariantHybrid', 'Erwin', 'Hybrid',
+__all__ = ['GAT', 'GPS', 'MPNN', 'EquivariantHybrid', 'Erwin', 'Hybrid',
            'MeshGraphNet', 'PointNet2', 'PointTransformer', 'Transolver',
            'ViSNet']

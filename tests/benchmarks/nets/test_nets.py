@@ -3,6 +3,7 @@ import torch
 from torch_geometric.data import Batch
 
 from benchmarks.experiments.nets import (
+    GAT,
     GPS,
     MPNN,
     EquivariantHybrid,
@@ -27,6 +28,7 @@ NETS = {
                                                        **HYBRID),
     'Erwin': lambda out: Erwin(2, [8, 16], out, depths=[1, 1], heads=[1, 2],
                                ball_sizes=[8, 8], strides=[2], k=4),
+    'GAT': lambda out: GAT(2, 8, out, num_layers=2, heads=2, k=4),
     'GPS': lambda out: GPS(2, 8, out, num_layers=2, k=4, heads=2),
     'Hybrid': lambda out: Hybrid(2, [8, 16], out, **HYBRID),
     'MeshGraphNet': lambda out: MeshGraphNet(2, 8, out, num_layers=2, k=4),
@@ -72,6 +74,13 @@ def test_clouds_do_not_mix(any_net, clouds):
         assert torch.allclose(together[30 * i:30 * (i + 1)], alone, atol=1e-5)
 
 
+def test_points_that_are_alike_are_told_apart(any_net, clouds):
+    batch = to_double(Batch.from_data_list(clouds))
+    batch.x = torch.ones_like(batch.x)
+    out = any_net(3).double().eval()(batch)[:30]
+    assert (out.std(dim=0) > 1e-6).all()
+
+
 def test_moving_a_cloud_changes_nothing(any_net, clouds):
     net = any_net(3).double().eval()
     data = to_double(Batch.from_data_list(clouds))
@@ -83,7 +92,7 @@ def test_moving_a_cloud_changes_nothing(any_net, clouds):
     assert torch.allclose(net(data), net(moved), atol=1e-8)
 
 
-@pytest.mark.parametrize('name', ['MeshGraphNet'])
+@pytest.mark.parametrize('name', ['GAT', 'MeshGraphNet'])
 def test_edges_of_a_mesh_take_the_place_of_neighbors(name, clouds):
     torch.manual_seed(0)
     net, batch = NETS[name](3).eval(), Batch.from_data_list(clouds)
