@@ -8,10 +8,11 @@ from benchmarks.experiments.nets.hybrid import Hybrid
 from benchmarks.experiments.nets.meshgraphnet import MeshGraphNet
 from benchmarks.experiments.nets.mpnn import MPNN
 from benchmarks.experiments.nets.point_transformer import PointTransformer
+from benchmarks.experiments.nets.point_transformer_v3 import PointTransformerV3
 from benchmarks.experiments.nets.pointnet2 import PointNet2
 from benchmarks.experiments.nets.transolver import Transolver
 from benchmarks.experiments.nets.visnet import ViSNet
 
 __all__ = ['GAT', 'GPS', 'MPNN', 'EquivariantHybrid', 'Erwin', 'Hybrid',
-           'MeshGraphNet', 'PointNet2', 'PointTransformer', 'Transolver',
-           'ViSNet']
+           'MeshGraphNet', 'PointNet2', 'PointTransformer',
+           'PointTransformerV3', 'Transolver', 'ViSNet']

@@ -30,10 +30,7 @@ class Level(NamedTuple):
         tree = BallTree.build(self.pos, self.batch, ball_size=stride,
                               rotations=(0., ), box=self.box)
         _, index, _ = tree.in_slot_order()
-        sizes = torch.bincount(self.batch, minlength=self.num_clouds)
-        first = (sizes.cumsum(0) - sizes)[self.batch]
-        rank = torch.arange(len(first), device=first.device) - first
-        index = index[rank % stride == 0]
+        index = index[ranks(self.batch) % stride == 0]
         return self._replace(pos=self.pos[index],
                              batch=self.batch[index]), index
 
@@ -53,3 +50,10 @@ class Level(NamedTuple):
         source, target = edge_index
         box = None if self.box is None else self.box[other.batch[target]]
         return nearest_image(self.pos[source] - other.pos[target], box)
+
+
+def ranks(group: Tensor) -> Tensor:
+    r"""Numbers the members of each group, which come one after the other."""
+    count = torch.bincount(group)
+    first = (count.cumsum(0) - count)[group]
+    return torch.arange(len(group), device=group.device) - first

@@ -12,6 +12,7 @@ from benchmarks.experiments.nets import (
     MeshGraphNet,
     PointNet2,
     PointTransformer,
+    PointTransformerV3,
     Transolver,
     ViSNet,
 )
@@ -36,6 +37,8 @@ NETS = {
     'PointNet2': lambda out: PointNet2(2, [8, 16], out, strides=[2, 2], k=4),
     'PointTransformer': lambda out: PointTransformer(2, 8, out, num_layers=2,
                                                      k=4),
+    'PointTransformerV3': lambda out: PointTransformerV3(
+        2, 8, out, num_layers=4, heads=2, patch_size=8, k=4),
     'Transolver': lambda out: Transolver(2, 16, out, num_layers=2, heads=2),
 }
 # These return nothing but vectors.
