@@ -11,8 +11,9 @@ from benchmarks.experiments.nets.point_transformer import PointTransformer
 from benchmarks.experiments.nets.point_transformer_v3 import PointTransformerV3
 from benchmarks.experiments.nets.pointnet2 import PointNet2
 from benchmarks.experiments.nets.transolver import Transolver
+from benchmarks.experiments.nets.upt import UPT
 from benchmarks.experiments.nets.visnet import ViSNet
 
-__all__ = ['GAT', 'GPS', 'MPNN', 'EquivariantHybrid', 'Erwin', 'Hybrid',
-           'MeshGraphNet', 'PointNet2', 'PointTransformer',
+__all__ = ['GAT', 'GPS', 'MPNN', 'UPT', 'EquivariantHybrid', 'Erwin',
+           'Hybrid', 'MeshGraphNet', 'PointNet2', 'PointTransformer',
            'PointTransformerV3', 'Transolver', 'ViSNet']

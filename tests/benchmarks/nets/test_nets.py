@@ -6,6 +6,7 @@ from benchmarks.experiments.nets import (
     GAT,
     GPS,
     MPNN,
+    UPT,
     EquivariantHybrid,
     Erwin,
     Hybrid,
@@ -25,6 +26,8 @@ HYBRID = {'mp_steps': [1, 1], 'depths': [1, 1], 'heads': [1, 2],
           'ball_sizes': [8, 8], 'strides': [2], 'decoder_mp_steps': [1],
           'decoder_depths': [1], 'k': 4}
 NETS = {
+    'UPT': lambda out: UPT(2, 8, out, depths=(1, 1), heads=2, num_latents=4,
+                           stride=4, k=4),
     'EquivariantHybrid': lambda out: EquivariantHybrid(2, [8, 16], out,
                                                        **HYBRID),
     'Erwin': lambda out: Erwin(2, [8, 16], out, depths=[1, 1], heads=[1, 2],
