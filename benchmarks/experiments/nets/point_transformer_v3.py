@@ -88,7 +88,7 @@ class Patches(NamedTuple):
     r"""Points of each patch, shape :math:`(P, K)`, which of them are there,
     and the slot of each point, shape :math:`(N)`.
     """
-    index: Tensor
+    points: Tensor
     mask: Tensor
     slot: Tensor
 
@@ -102,12 +102,12 @@ class Patches(NamedTuple):
         patch = patch + (numbers.cumsum(0) - numbers)[batch]
         row = (patch, ranks(patch))
         count = torch.bincount(patch)
-        index = order.new_zeros(len(count), int(count.max()))
-        mask = torch.zeros_like(index, dtype=torch.bool)
+        points = order.new_zeros(len(count), int(count.max()))
+        mask = torch.zeros_like(points, dtype=torch.bool)
         slot = torch.empty_like(order)
-        index[row], mask[row] = order, True
-        slot[order] = patch * index.size(1) + row[1]
-        return Patches(index, mask, slot)
+        points[row], mask[row] = order, True
+        slot[order] = patch * points.size(1) + row[1]
+        return Patches(points, mask, slot)
 
 
 class PositionConv(torch.nn.Module):
@@ -142,7 +142,7 @@ class PatchBlock(torch.nn.Module):
         return x + self.mlp(self.norm2(x))
 
     def _attend(self, x: Tensor, patches: Patches) -> Tensor:
-        qkv = self.lin_qkv(x)[patches.index]
+        qkv = self.lin_qkv(x)[patches.points]
         q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mask = None if patches.mask.all() else patches.mask[:, None, None]
         out = F.scaled_dot_product_attention(q, k, v, mask)

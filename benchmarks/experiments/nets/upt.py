@@ -111,7 +111,7 @@ class SupernodePooling(torch.nn.Module):
         coarse, index = fine.coarsen(self.stride)
         edge_index = fine.nearest(coarse, self.k)
         vector = fine.vectors(coarse, edge_index)
-        # The vector of a point to itself has a length without a slope.
+        # Not the length, which has no slope at a point itself.
         square = vector.square().sum(dim=1, keepdim=True)
         source, target = edge_index
         message = self.mlp(torch.cat([data.x[source], vector, square], 1))
@@ -123,6 +123,8 @@ class PositionEmbedding(torch.nn.Module):
     r"""Sines and cosines of coordinates, of waves from two to two hundred
     units of length.
     """
+    wave: Tensor
+
     def __init__(self, channels: int, dim: int, num_waves: int = 8) -> None:
         super().__init__()
         wave = math.pi * torch.logspace(0, -2, num_waves)

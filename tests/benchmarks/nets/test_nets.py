@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 from benchmarks.experiments.nets import (
     GAT,
@@ -107,6 +107,21 @@ def test_edges_of_a_mesh_take_the_place_of_neighbors(name, clouds):
     assert torch.equal(net(batch), out)
     batch.edge_index = batch.edge_index[:, ::2]
     assert not torch.allclose(net(batch), out, atol=1e-4)
+
+
+@pytest.mark.parametrize('cls, hidden', [
+    (GAT, 8), (MeshGraphNet, 8), (PointNet2, [8, 8, 8]),
+    (PointTransformerV3, 8), (Transolver, 8), (UPT, 8)])
+@pytest.mark.parametrize('box', [None, torch.tensor([[1., 2.]])])
+def test_in_the_plane_clouds_may_differ_in_size(cls, hidden, box):
+    torch.manual_seed(0)
+    net = cls(2, hidden, 3, dim=2).eval()
+    clouds = [Data(x=torch.randn(size, 2), pos=torch.rand(size, 2), box=box)
+              for size in (40, 1, 300)]
+    out = net(Batch.from_data_list(clouds))
+    assert out.shape == (341, 3) and out.isfinite().all()
+    alone = torch.cat([net(Batch.from_data_list([data])) for data in clouds])
+    assert torch.allclose(out, alone, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', EQUIVARIANT)
