@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -7,18 +8,22 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import scatter
 from torchmetrics import MeanSquaredError, MetricCollection, R2Score
 
+from benchmarks.experiments.data import PointClouds
 from benchmarks.experiments.optimized import Optimized
+from benchmarks.experiments.relative_l2 import RelativeL2
 from torch_geometric_erwin.ops.distance import at_least_float
 
 
 class Regression(Optimized):
-    r"""Learns a vector for every point, such as a velocity or a force.
+    r"""Learns a vector, such as a velocity or a force, or the values of some
+    fields for every point.
 
     Networks see and return numbers of order one: positions :math:`\mathbf{p}`
     and boxes are divided by the length unit :math:`\ell` of the training
     clouds, and what comes out is multiplied by the scale :math:`s` of their
-    targets. Both are kept in checkpoints. Inputs, predictions and errors are
-    in the units of the data.
+    targets. For fields, that is their standard deviation, and their mean is
+    added. All are kept in checkpoints. Inputs, predictions and errors are in
+    the units of the data.
 
     With :obj:`conservative`, networks return one number :math:`\varepsilon_i`
     for every point. These add up to an energy, in units of the target times
@@ -47,6 +52,7 @@ class Regression(Optimized):
         ValueError: If an argument is out of range; on setup, if network and
             data do not fit each other.
     """
+    mean: Tensor
     scale: Tensor
     length: Tensor
 
@@ -62,12 +68,14 @@ class Regression(Optimized):
         super().__init__(net, lr, weight_decay, warmup, clip)
         self.save_hyperparameters(ignore='net')
         self.conservative = conservative
+        self.register_buffer('mean', torch.zeros(()))
         self.register_buffer('scale', torch.ones(()))
         self.register_buffer('length', torch.ones(()))
         self.metrics = torch.nn.ModuleDict({
             stage: MetricCollection({
                 'r2': R2Score(multioutput='variance_weighted'),
                 'rmse': MeanSquaredError(squared=False),
+                'rel_l2': RelativeL2(),
             }, prefix=f'{stage}/') for stage in ('val', 'test')
         })
 
@@ -76,21 +84,38 @@ class Regression(Optimized):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is None:
             return
-        out_channels = 1 if self.conservative else data.dim
+        self._check_fit(data)
+        self.mean = torch.as_tensor(data.mean).to(self.mean)
+        self.scale = torch.as_tensor(data.scale).to(self.scale)
+        self.length.fill_(data.length)
+
+    def _check_fit(self, data: PointClouds) -> None:
+        if self.conservative and not data.is_vector:
+            raise ValueError("Expected 'conservative' to be False for these "
+                             "data, which are no vectors (got True)")
+        out_channels = 1 if self.conservative else data.out_channels
         for name, want in (('in_channels', data.num_features),
                            ('out_channels', out_channels)):
             got = getattr(self.net, name, want)
             if got not in (want, -1):
                 raise ValueError(f"Expected 'net' to have '{name}' of {want} "
                                  f"for these data (got {got})")
-        self.scale.fill_(data.scale)
-        self.length.fill_(data.length)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        r"""Makes room for as many fields as the checkpoint has."""
+        state = checkpoint['state_dict']
+        state.setdefault('mean', self.mean)  # before there were fields
+        for key in ('mean', 'scale'):
+            setattr(self, key, state[key].to(getattr(self, key)))
 
     def forward(self, data: Batch) -> Tensor:
-        r"""Predicts the targets, shape :math:`(N, D)`, in their units."""
+        r"""Predicts the targets, shape :math:`(N, D)`, or :math:`(N, C)` for
+        :math:`C` fields, in their units.
+        """
         if self.conservative:
             return self._predict_force(data)
-        return self.scale * self._run_net(data, data.pos.size(1))
+        channels = self.scale.numel() if self.scale.dim() else data.pos.size(1)
+        return self.mean + self.scale * self._run_net(data, channels)
 
     def energy(self, data: Batch) -> Tensor:
         r"""Returns the energy of each cloud, shape :math:`(B)`, in units of
@@ -141,7 +166,8 @@ class Regression(Optimized):
     def _evaluate(self, batch: Batch, stage: str) -> None:
         pred = self(batch)
         metrics = self.metrics[stage]
-        metrics.update(pred, batch.y)  # type: ignore[operator]
+        metrics.update(pred, batch.y,  # type: ignore[operator]
+                       batch=batch.batch)
         kwargs = {'batch_size': batch.num_nodes, 'prog_bar': True}
         self.log(f'{stage}/loss', self.loss(pred, batch), sync_dist=True,
                  **kwargs)

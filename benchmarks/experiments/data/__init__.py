@@ -1,7 +1,13 @@
 r"""Clouds of points to learn from."""
 
+from benchmarks.experiments.data.bluff_bodies import BluffBodiesData
+from benchmarks.experiments.data.field_clouds import FieldClouds
 from benchmarks.experiments.data.halo_mock import HaloMockData
 from benchmarks.experiments.data.md_trajectory import MDTrajectoryData
+from benchmarks.experiments.data.pde_benchmark import PDEBenchmarkData
 from benchmarks.experiments.data.point_clouds import PointClouds
+from benchmarks.experiments.data.shapenet_car import ShapeNetCarData
 
-__all__ = ['HaloMockData', 'MDTrajectoryData', 'PointClouds']
+__all__ = ['BluffBodiesData', 'FieldClouds', 'HaloMockData',
+           'MDTrajectoryData', 'PDEBenchmarkData', 'PointClouds',
+           'ShapeNetCarData']

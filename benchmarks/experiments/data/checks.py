@@ -6,22 +6,25 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 
-def check_clouds(clouds: Sequence[Data], split: str, like: Data) -> None:
-    r"""Checks that clouds are whole and like a given one."""
+def check_clouds(clouds: Sequence[Data], split: str, like: Data,
+                 channels: int) -> None:
+    r"""Checks that clouds are whole and like a given one, with targets of so
+    many channels.
+    """
     if len(clouds) == 0:
         raise ValueError(f"Expected at least one cloud in '{split}' (got "
                          f"none)")
     for i, data in enumerate(clouds):
-        check_cloud(data, f'cloud {i} of {split!r}', like)
+        check_cloud(data, f'cloud {i} of {split!r}', like, channels)
 
 
-def check_cloud(data: Data, name: str, like: Data) -> None:
+def check_cloud(data: Data, name: str, like: Data, channels: int) -> None:
     size, dim = data.pos.shape
     if size == 0:
         raise ValueError(f"Expected {name} to have points (got none)")
     check_shape(data.x, 'x', [size, like.x.size(1)], name)
     check_shape(data.pos, 'pos', [size, like.pos.size(1)], name)
-    check_shape(data.y, 'y', [size, dim], name)
+    check_shape(data.y, 'y', [size, channels], name)
     if ('box' in data) != ('box' in like):
         raise ValueError(f"Expected all clouds or none to have a 'box' "
                          f"(got another choice in {name})")

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ class PointClouds(LightningDataModule):
         repeats (int, optional): How often an epoch sees each training cloud.
             (default: :obj:`1`)
     """
+    is_vector = True  # what there is to learn turns with the cloud
+
     def __init__(
         self,
         batch_size: int = 1,
@@ -80,11 +83,20 @@ class PointClouds(LightningDataModule):
         if self.clouds:
             return
         clouds = self.load()
+        like = clouds['train'][0]
         for split in SPLITS:
-            check_clouds(clouds[split], split, like=clouds['train'][0])
+            check_clouds(clouds[split], split, like, self.num_targets(like))
         self.length = length_unit(clouds['train'])
-        self.scale = target_scale(clouds['train'])
+        self.mean, self.scale = self.target_units(clouds['train'])
         self.clouds = clouds
+
+    def num_targets(self, like: Data) -> int:
+        r"""Returns how many numbers there are to learn for each point."""
+        return like.pos.size(1)
+
+    def target_units(self, clouds: Sequence[Data]) -> tuple[Any, Any]:
+        r"""Returns what networks' output is shifted and multiplied by."""
+        return 0., target_scale(clouds)
 
     @property
     def num_features(self) -> int:
@@ -93,6 +105,10 @@ class PointClouds(LightningDataModule):
     @property
     def dim(self) -> int:
         return self.clouds['train'][0].pos.size(1)
+
+    @property
+    def out_channels(self) -> int:
+        return self.num_targets(self.clouds['train'][0])
 
     def train_dataloader(self) -> DataLoader:
         clouds = self.clouds['train'] * self.repeats
