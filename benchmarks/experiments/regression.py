@@ -85,8 +85,7 @@ class Regression(Optimized):
         if data is None:
             return
         self._check_fit(data)
-        self.mean = torch.as_tensor(data.mean).to(self.mean)
-        self.scale = torch.as_tensor(data.scale).to(self.scale)
+        self._set_units(mean=data.mean, scale=data.scale)
         self.length.fill_(data.length)
 
     def _check_fit(self, data: PointClouds) -> None:
@@ -105,8 +104,12 @@ class Regression(Optimized):
         r"""Makes room for as many fields as the checkpoint has."""
         state = checkpoint['state_dict']
         state.setdefault('mean', self.mean)  # before there were fields
-        for key in ('mean', 'scale'):
-            setattr(self, key, state[key].to(getattr(self, key)))
+        self._set_units(mean=state['mean'], scale=state['scale'])
+
+    def _set_units(self, **units: float | Tensor) -> None:
+        for key, value in units.items():
+            value = torch.as_tensor(value)
+            setattr(self, key, value.to(getattr(self, key), copy=True))
 
     def forward(self, data: Batch) -> Tensor:
         r"""Predicts the targets, shape :math:`(N, D)`, or :math:`(N, C)` for

@@ -75,7 +75,10 @@ class FieldClouds(PointClouds):
         return like.y[:1].numel()
 
     def target_units(self, clouds: Sequence[Data]) -> tuple[Tensor, Tensor]:
-        return self.units['y']
+        # A benchmark may have one unit for all fields.
+        ones = torch.ones(self.num_targets(clouds[0]))
+        mean, std = self.units['y']
+        return ones * mean, ones * std
 
 
 def standardize(value: Tensor, units: tuple[Tensor, Tensor]) -> Tensor:

@@ -54,14 +54,15 @@ class PDEBenchmarkData(FieldClouds):
     ) -> None:
         super().__init__(**kwargs)
         self.constants = PDEBenchmark.normalization(name)
-        self.root = root
-        self.name = name
         self.num_val = num_val
-        self.sizes = {'num_train': num_train, 'num_test': num_test}
+        self.options: dict[str, Any] = {
+            'root': root, 'name': name, 'num_train': num_train,
+            'num_test': num_test,
+        }
 
     def load_fields(self) -> dict[str, list[Data]]:
         train, test = (
-            PDEBenchmark(self.root, self.name, split, **self.sizes)
+            PDEBenchmark(split=split, **self.options)
             for split in ('train', 'test'))
         held_out = self.num_val * train.num_steps
         return {**hold_out(read(train), held_out), 'test': read(test)}
