@@ -104,7 +104,7 @@ def test_processes_split_the_batch(cli, program, tmp_path):
         assert torch.allclose(two['state_dict'][key], value, atol=1e-6)
     with open(folder / 'metrics.csv') as file:
         row = list(csv.DictReader(file))[-1]
-    for key in ('val/r2', 'val/rmse', 'val/loss'):
+    for key in ('val/r2', 'val/rmse', 'val/rel_l2', 'val/loss'):
         assert float(row[key]) == pytest.approx(
             one.trainer.callback_metrics[key].item(), rel=1e-4)
 

@@ -10,7 +10,8 @@ class BluffBodiesData(FieldClouds):
     r"""The pressure coefficients of
     :class:`~torch_geometric_erwin.datasets.BluffBodies`, from where the
     points of their surface lie, in m, and which way it faces. Sides of
-    panels are kept as :obj:`edge_index`.
+    panels are kept as :obj:`edge_index`. The flow around what a mirror shows
+    of bodies, with left and right swapped, is what it shows of the flow.
 
     Args:
         root (str, optional): Where to keep the clouds.
@@ -29,6 +30,8 @@ class BluffBodiesData(FieldClouds):
             (default: :obj:`0`)
         **kwargs (optional): Arguments of :class:`FieldClouds`.
     """
+    mirror_axis = 1
+
     def __init__(
         self,
         root: str = 'runs/data/bluff_bodies',

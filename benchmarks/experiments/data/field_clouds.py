@@ -3,7 +3,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from benchmarks.experiments.data.point_clouds import PointClouds
 
@@ -14,8 +14,8 @@ class FieldClouds(PointClouds):
     r"""Clouds with the values of :math:`C` fields to learn at each point,
     :obj:`y` :math:`(N, C)`, which stay what they are when clouds turn. What
     decides over them, such as the direction of a flow, need not turn along:
-    clouds are neither turned nor mirrored. Derived classes
-    :meth:`load_fields`.
+    clouds are not turned, and mirrored only along the :attr:`mirror_axis`,
+    if there is one. Derived classes :meth:`load_fields`.
 
     Features are the position and the :obj:`normal` of a point, where there
     is one, and what else is known of it, :obj:`x`. Positions, :obj:`x` and
@@ -23,16 +23,26 @@ class FieldClouds(PointClouds):
     points of the training clouds, in each channel.
 
     Args:
+        augment (bool, optional): If set to :obj:`True`, mirrors every other
+            training cloud, drawn at random. (default: :obj:`False`)
         positions (bool, optional): If set to :obj:`False`, features are only
             those that turning and moving a cloud leaves alone, for networks
             that shall do so, too: :obj:`x`, or else the number one.
             (default: :obj:`True`)
         **kwargs (optional): Arguments of :class:`PointClouds`.
+
+    Raises:
+        ValueError: If clouds shall be mirrored but have no such axis.
     """
     is_vector = False
+    mirror_axis: int | None = None  # fields stay when its sign changes
 
-    def __init__(self, positions: bool = True, **kwargs: Any) -> None:
-        super().__init__(augment=False, **kwargs)
+    def __init__(self, augment: bool = False, positions: bool = True,
+                 **kwargs: Any) -> None:
+        super().__init__(augment=augment, **kwargs)
+        if augment and self.mirror_axis is None:
+            raise ValueError("Expected 'augment' to be False for these data, "
+                             "which may not be mirrored (got True)")
         self.positions = positions
         self.units: Units = {}
 
@@ -58,8 +68,9 @@ class FieldClouds(PointClouds):
                 for split, clouds in fields.items()}
 
     def to_cloud(self, data: Data) -> Data:
-        mesh = {key: data[key] for key in ('edge_index', ) if key in data}
-        return Data(x=self.features(data), pos=data.pos, y=data.y, **mesh)
+        kept = {key: data[key] for key in ('normal', 'edge_index')
+                if key in data}
+        return Data(x=self.features(data), pos=data.pos, y=data.y, **kept)
 
     def features(self, data: Data) -> Tensor:
         parts = []
@@ -70,6 +81,27 @@ class FieldClouds(PointClouds):
             parts.append(standardize(data.x, self.units['x']))
         parts = parts or [torch.ones_like(data.pos[:, :1])]
         return torch.cat(parts, dim=1)
+
+    def change(self, batch: Batch) -> Batch:
+        sign = torch.randint(0, 2, (batch.num_graphs, ),
+                             device=batch.pos.device) * 2 - 1
+        return self.mirror(batch, sign[batch.batch])
+
+    def mirror(self, batch: Batch, sign: Tensor) -> Batch:
+        r"""Multiplies one coordinate of points and normals by a sign, shape
+        :math:`(N)`, in their features, too.
+        """
+        axis, dim = self.mirror_axis, batch.pos.size(1)
+        assert axis is not None  # or else there is no augmentation
+        mean, std = self.units['pos']
+        batch.pos = reflect(batch.pos, axis, sign)
+        if self.positions:
+            batch.x = reflect(batch.x, axis, sign, -(mean / std)[axis].item())
+        if 'normal' in batch:
+            batch.normal = reflect(batch.normal, axis, sign)
+            if self.positions:
+                batch.x = reflect(batch.x, dim + axis, sign)
+        return batch
 
     def num_targets(self, like: Data) -> int:
         return like.y[:1].numel()
@@ -84,6 +116,13 @@ class FieldClouds(PointClouds):
 def standardize(value: Tensor, units: tuple[Tensor, Tensor]) -> Tensor:
     mean, std = units
     return (value - mean) / std
+
+
+def reflect(value: Tensor, column: int, sign: Tensor,
+            about: float = 0.) -> Tensor:
+    value = value.clone()
+    value[:, column] = about + sign * (value[:, column] - about)
+    return value
 
 
 def measure_units(clouds: Sequence[Data], key: str) -> tuple[Tensor, Tensor]:

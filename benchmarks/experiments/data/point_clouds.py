@@ -141,7 +141,11 @@ class PointClouds(LightningDataModule):
         torch.manual_seed(mix(self.seed, trainer.current_epoch,
                               trainer.fit_loop.batch_idx + 1,
                               trainer.global_rank))
-        return augment(batch) if self.augment else batch
+        return self.change(batch) if self.augment else batch
+
+    def change(self, batch: Batch) -> Batch:
+        r"""Changes training clouds, and what there is to learn with them."""
+        return augment(batch)
 
 
 def mix(*numbers: int) -> int:

@@ -18,7 +18,11 @@ from benchmarks.experiments.relative_l2 import RelativeL2
 from tests.benchmarks.tiny import TinyNet
 from tests.datasets.car_writer import write_car
 from tests.datasets.pde_writer import NAMES, write
-from torch_geometric_erwin.datasets import PDEBenchmark
+from torch_geometric_erwin.datasets import (
+    BodyShape,
+    PDEBenchmark,
+    potential_flow,
+)
 
 CONFIGS = Path(__file__).parents[3] / 'benchmarks' / 'configs'
 BODIES = dict(num_train=2, num_val=1, num_test=1, num_points=200)
@@ -108,6 +112,47 @@ def test_clouds_are_not_turned(trainer):
     assert len(seen) == 3
     for cloud in seen:
         assert torch.equal(cloud.y, given[str(cloud.pos)].y)
+
+
+@pytest.mark.parametrize('positions', [True, False])
+def test_mirrored_clouds_are_those_of_mirrored_positions(positions):
+    data = Given(clouds(x=torch.rand(8, 2)), positions=positions)
+    data.mirror_axis = 1
+    data.setup()
+    batch = Batch.from_data_list(data.clouds['train'])
+    turned = data.mirror(batch.clone(), torch.ones(24).index_fill(
+        0, torch.arange(8, 16), -1.))
+    flip = torch.tensor([1., -1., 1.])
+    for i, given in enumerate(data.given['train']):
+        if i == 1:
+            given.pos, given.normal = flip * given.pos, flip * given.normal
+        assert torch.equal(turned[i].pos, given.pos)
+        assert torch.equal(turned[i].normal, given.normal)
+        assert torch.equal(turned[i].y, given.y)
+        assert torch.allclose(turned[i].x, data.features(given), atol=1e-5)
+
+
+def test_every_other_cloud_is_mirrored():
+    data = BluffBodiesData(augment=True)
+    data.load_fields = lambda: {'train': clouds() * 20, 'val': clouds(),
+                                'test': clouds()}
+    data.setup()
+    batch = Batch.from_data_list(data.clouds['train'])
+    torch.manual_seed(0)
+    mirrored = data.change(batch.clone()).pos[::8, 1] < 0
+    assert batch.pos.min() > 0 and 15 < mirrored.sum() < 45
+
+
+def test_pressure_on_mirrored_bodies():
+    generator = torch.Generator().manual_seed(0)
+    vertices, quads = BodyShape.draw(generator).mesh(400)
+    wind = torch.tensor([1., 0., 0.], dtype=torch.double)
+    body = torch.zeros(len(quads), dtype=torch.long)
+    want = potential_flow(vertices, quads, body, wind, True)
+    flip = torch.tensor([1., -1., 1.], dtype=torch.double)
+    got = potential_flow(flip * vertices, quads.flip(1), body, wind, True)
+    assert torch.allclose(got.pressure, want.pressure, atol=1e-9)
+    assert torch.allclose(got.panels.normal, flip * want.panels.normal)
 
 
 def test_relative_l2():
@@ -283,6 +328,8 @@ def test_bad_hold_out(num_val):
 
 
 def test_bad_arguments(tmp_path):
+    with pytest.raises(ValueError, match=r"'augment' to be False .*True"):
+        ShapeNetCarData(augment=True)
     with pytest.raises(ValueError, match=r"'name' to be one of .*'wing'"):
         PDEBenchmarkData(name='wing')
     with pytest.raises(FileNotFoundError, match='NACA_Cylinder'):
