@@ -27,7 +27,7 @@ class LatticeBoltzmann:
 
     No-slip walls lie halfway between solid cells and others. The grid is
     periodic: what leaves it enters on the other side, unless solid or open
-    cells lie between. Open cells are held at :attr:`inflow` where it is not
+    cells lie between. Open cells are held at :obj:`inflow` where it is not
     NaN; the others let flow out at a density of one.
 
     Args:
