@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml setup.py $(wildcard torch_geometric_erwin/csrc/* 
 	$(BIN)/pip install --quiet --editable '.[docs,lint,ogb,test,visualization]'
 	touch $@
 
-# Eleven minutes on two cores, with the set-up. DEMO='--minutes 1' for less.
+# Five minutes of a core for each of three nets. DEMO='--minutes 1' for less.
 demo: setup
 	$(BIN)/python -m benchmarks.experiments.demo $(DEMO)
 

@@ -86,6 +86,13 @@ def test_a_smaller_dataset_is_the_beginning(root, data):
     assert len(large) == 2 and large[1].y.size(1) == 3
 
 
+@pytest.mark.parametrize('split, steps', [('train', 6), ('val', 2),
+                                          ('test', 12)])
+def test_windows_by_default(tmp_path, split, steps):
+    data = MovingJet(tmp_path, split, num_simulations=1, **SMALL)
+    assert data[0].y.size(1) == steps
+
+
 def test_eagle_reads_it(data):
     eagle = EAGLE(data.root, window=4, start=2)
     assert torch.equal(eagle[1].y, data[1].y[:, 2:6])

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_geometric_erwin.datasets.drawn import expect
-from torch_geometric_erwin.datasets.eagle import EAGLE, FILES
+from torch_geometric_erwin.datasets.eagle import EAGLE, FILES, WINDOWS
 from torch_geometric_erwin.datasets.fingerprint import fingerprint
 from torch_geometric_erwin.datasets.jet_scene import (
     Scene,
@@ -51,8 +51,8 @@ class MovingJet(EAGLE):
             one millisecond. (default: :obj:`32`)
         shape (tuple, optional): Number of cells of 5 cm, upwards and to the
             side. (default: :obj:`(96, 192)`)
-        window (int, optional): See the base class, as for the next two.
-            (default: :obj:`None`)
+        window (int, optional): Number of steps of a sample. (default: that
+            of the base class, or all where there are fewer)
         start (int or str, optional): The step to begin with.
             (default: :obj:`"random"` for training, else :obj:`0`)
         seed (int, optional): Another one makes other simulations.
@@ -90,6 +90,7 @@ class MovingJet(EAGLE):
         self._make(folder, split, num_simulations)
         if start is None and split != 'train':
             start = 0
+        window = min(WINDOWS[split], num_steps) if window is None else window
         super().__init__(folder, split, window, start, transform)
         self.simulations = self.simulations[:num_simulations]
 

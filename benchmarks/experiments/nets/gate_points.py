@@ -25,27 +25,25 @@ class GatePoints(torch.nn.Module):
             parity.
         num_layers (int): Number of layers.
         cutoff (float): The distance at which messages vanish.
-        out_channels (int, optional): Size of each output sample: that of a
-            vector. (default: :obj:`3`)
         max_degree (int, optional): The highest degree. (default: :obj:`1`)
         num_basis (int, optional): Number of radial functions.
             (default: :obj:`8`)
         k (int, optional): Number of neighbors. (default: :obj:`16`)
     """
+    out_channels = 3  # those of a vector
+
     def __init__(
         self,
         in_channels: int,
         hidden_channels: int,
         num_layers: int,
         cutoff: float,
-        out_channels: int = 3,
         max_degree: int = 1,
         num_basis: int = 8,
         k: int = 16,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.out_channels = out_channels
         self.cutoff = cutoff
         self.num_basis = num_basis
         self.k = k

@@ -23,24 +23,22 @@ class ViSNet(torch.nn.Module):
         hidden_channels (int): Size of each hidden sample.
         num_layers (int): Number of layers.
         cutoff (float): The distance at which messages vanish.
-        out_channels (int, optional): Size of each output sample: that of a
-            vector. (default: :obj:`3`)
         heads (int, optional): Number of attention heads. (default: :obj:`4`)
         k (int, optional): Number of neighbors. (default: :obj:`16`)
     """
+    out_channels = 3  # those of a vector
+
     def __init__(
         self,
         in_channels: int,
         hidden_channels: int,
         num_layers: int,
         cutoff: float,
-        out_channels: int = 3,
         heads: int = 4,
         k: int = 16,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.out_channels = out_channels
         self.k = k
         self.block = ViSNetBlock(
             num_layers=num_layers, hidden_channels=hidden_channels,
