@@ -16,10 +16,12 @@ from benchmarks.experiments.demo import (
     Task,
     judge,
     load_data,
+    load_model,
+    predict,
     spell,
-    train,
 )
 from benchmarks.experiments.figures import COLORS
+from benchmarks.experiments.runs import train
 from benchmarks.speed.report import Table, command, machine, versions, write
 
 # For each network, its scores for each number of clouds, one for each seed.
@@ -37,7 +39,7 @@ def learn(task: Task, nets: Sequence[str], size: int, minutes: float,
     options.append(f'--data.repeats={max(1, 256 // size)}')
     console.rule(f'{size:,} clouds, seed {seed}')
     y = torch.cat([cloud.y for cloud in data.clouds['test']])
-    return {run.name: judge(run.name, run.predict(data), y, run).r2
+    return {run.name: judge(run.name, predict(load_model(run), data), y).r2
             for run in train(task, nets, minutes, seed, out, options, console)}
 
 

@@ -4,14 +4,8 @@ learn the same physics in the same time.
 Run it as :obj:`python -m benchmarks.experiments.demo --help`.
 """
 
-import csv
 import json
-import os
-import re
-import shlex
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +15,6 @@ from typing import Literal
 import torch
 from jsonargparse import ArgumentParser, auto_cli
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TimeElapsedColumn
 from torch import Tensor
 from torch_geometric.loader import DataLoader
 from torchmetrics.functional import mean_squared_error, r2_score
@@ -29,14 +22,11 @@ from torchmetrics.functional import mean_squared_error, r2_score
 from benchmarks.experiments import figures
 from benchmarks.experiments.data import PointClouds
 from benchmarks.experiments.regression import Regression
+from benchmarks.experiments.runs import CONFIGS, Run, train
 from benchmarks.speed.report import Table, command, machine, versions, write
 from torch_geometric_erwin.datasets import LinearTheory
 
-CONFIGS = Path(__file__).parents[1] / 'configs'
 NETS = 'mpnn', 'hybrid', 'equivariant'
-NAMES = {'mpnn': 'message passing', 'equivariant': 'equivariant hybrid',
-         'erwin': 'Erwin', 'gate_points': 'e3nn', 'visnet': 'ViSNet'}
-BUDGET = 'benchmarks.experiments.time_budget.TimeBudget'
 # What is predicted, its unit, and that of lengths.
 UNITS = {'halo_mock': ('velocity', 'km/s', 'Mpc/h'),
          'md': ('force', 'kJ/(mol nm)', 'nm')}
@@ -53,127 +43,6 @@ class Result:
     parameters: int | None = None
     steps: int | None = None
     seconds: float | None = None  # for each step
-
-
-class Run:
-    r"""A network of :obj:`benchmarks/configs` that is trained for some time,
-    in a process of its own, by the command line that anybody can use.
-
-    Options of its own may follow its name:
-    :obj:`"hybrid --model.net.init_args.k=8"`.
-    """
-    def __init__(self, task: str, net: str, minutes: float, seed: int,
-                 out: Path, options: Sequence[str]) -> None:
-        net, *own = shlex.split(net)
-        short = [option.split('.')[-1] for option in own]
-        self.name = ', '.join([NAMES.get(net, net), *short])
-        folder = re.sub(r'[^\w.]+', '_', '-'.join([net, *short])).strip('_')
-        self.folder = out / folder
-        self.log = out / f'{folder}.log'
-        self._before = set(self.folder.glob('version_*'))
-        with self.log.open('w') as log:
-            self.process = subprocess.Popen([
-                sys.executable, '-m', 'benchmarks.experiments', 'fit',
-                f'--config={CONFIGS}/{task}_{net}.yaml', f'--name={folder}',
-                f'--seed_everything={seed}', f'--data.seed={seed}',
-                f'--trainer.default_root_dir={out}',
-                '--trainer.enable_progress_bar=false', '--trainer.devices=1',
-                f'--trainer.callbacks+={BUDGET}',
-                f'--trainer.callbacks.minutes={minutes}',
-                '--trainer.callbacks.clock=cpu', *options, *own,
-            ], env={**os.environ, 'OMP_NUM_THREADS': '1'},
-                stdout=log, stderr=subprocess.STDOUT)
-
-    def version(self) -> Path | None:
-        r"""The folder of this run, once it exists."""
-        new = set(self.folder.glob('version_*')) - self._before
-        return new.pop() if new else None
-
-    def rows(self) -> list[dict[str, str]]:
-        r"""What was logged so far."""
-        version = self.version()
-        if version is None or not (version / 'metrics.csv').is_file():
-            return []
-        with (version / 'metrics.csv').open() as file:
-            return list(csv.DictReader(file))
-
-    def running(self) -> bool:
-        code = self.process.poll()
-        if code:
-            raise RuntimeError(f'Training of {self.name!r} failed: see '
-                               f'{self.log}')
-        return code is None
-
-    def finish(self) -> None:
-        version = self.version()
-        assert version is not None
-        folder = version / 'checkpoints'
-        state = torch.load(folder / 'last.ckpt', map_location='cpu',
-                           weights_only=False)
-        self.steps: int = state['global_step']
-        self.seconds = next(
-            value['seconds'] for key, value in state['callbacks'].items()
-            if key.startswith('TimeBudget')) / self.steps
-        # Where data are few, the last is not the best on validation clouds.
-        self.model = Regression.load_from_checkpoint(
-            folder / 'best.ckpt', map_location='cpu').eval()
-
-    def curves(self) -> dict[str, list[tuple[float, float]]]:
-        r"""What was logged, by the minutes of training until then."""
-        curves: dict[str, list[tuple[float, float]]] = {}
-        for row in self.rows():
-            for key in ('train/loss', 'val/r2'):
-                if row.get(key):
-                    minutes = (int(row['step']) + 1) * self.seconds / 60.
-                    curves.setdefault(key, []).append(
-                        (minutes, float(row[key])))
-        return curves
-
-    @torch.no_grad()
-    def predict(self, data: PointClouds) -> Tensor:
-        # One cloud at a time: the size of batches does not matter.
-        return torch.cat([self.model(batch) for batch in DataLoader(
-            data.clouds['test'], batch_size=1)])
-
-
-def train(task: str, nets: Sequence[str], minutes: float, seed: int,
-          out: Path, options: Sequence[str], console: Console) -> list[Run]:
-    r"""Trains all networks at a time, each with one thread, which serves
-    small networks best, and for the same time of a processor: fewer
-    processors take turns.
-    """
-    runs = [Run(task, net, minutes, seed, out, options) for net in nets]
-    try:
-        watch(runs, console)
-    finally:  # one may have failed, or somebody lost patience
-        for run in runs:
-            run.process.terminate()
-    for run in runs:
-        run.finish()
-    return runs
-
-
-def watch(runs: Sequence[Run], console: Console) -> None:
-    r"""Shows how training goes until it is over."""
-    with Progress('{task.description}', BarColumn(), TimeElapsedColumn(),
-                  '{task.fields[news]}', console=console) as progress:
-        bars = [progress.add_task(run.name, total=1., news='')
-                for run in runs]
-        while any([run.running() for run in runs]):
-            for bar, run in zip(bars, runs, strict=True):
-                progress.update(bar, **latest(run.rows()))
-            time.sleep(1.)
-
-
-def latest(rows: Sequence[dict[str, str]]) -> dict[str, object]:
-    r"""How far training is, and how well it goes."""
-    last = {key: value for row in rows for key, value in row.items() if value}
-    if 'train/progress' not in last:
-        return {}
-    news = f"step {last['step']}, loss {float(last['train/loss']):.3f}"
-    if 'val/r2' in last:
-        news += f", validation R² {float(last['val/r2']):.3f}"
-    return {'completed': float(last['train/progress']), 'news': news}
 
 
 def load_data(task: str, options: Sequence[str]) -> PointClouds:
@@ -203,13 +72,25 @@ def linear_theory(data: PointClouds) -> tuple[str, Tensor]:
         [best(cloud) for cloud in data.clouds['test']])
 
 
-def judge(name: str, pred: Tensor, y: Tensor, run: Run | None) -> Result:
+def load_model(run: Run) -> Regression:
+    return Regression.load_from_checkpoint(run.checkpoint(),
+                                           map_location='cpu').eval()
+
+
+@torch.no_grad()
+def predict(model: Regression, data: PointClouds) -> Tensor:
+    # One cloud at a time: the size of batches does not matter.
+    return torch.cat([model(batch) for batch in DataLoader(
+        data.clouds['test'], batch_size=1)])
+
+
+def judge(name: str, pred: Tensor, y: Tensor,
+          run: Run | None = None) -> Result:
     result = Result(
         name, r2_score(pred, y, multioutput='variance_weighted').item(),
         mean_squared_error(pred, y, squared=False).item())
     if run is not None:
-        result.parameters = sum(
-            p.numel() for p in run.model.net.parameters())
+        result.parameters = run.parameters
         result.steps, result.seconds = run.steps, run.seconds
     return result
 
@@ -226,7 +107,8 @@ def compare(task: str, nets: Sequence[str], data: PointClouds, minutes: float,
         name, pred = linear_theory(data)
         preds[name] = pred
     by_name = {run.name: run for run in runs}
-    preds |= {name: run.predict(data) for name, run in by_name.items()}
+    models = {name: load_model(run) for name, run in by_name.items()}
+    preds |= {name: predict(model, data) for name, model in models.items()}
     results = [judge(name, pred, y, by_name.get(name))
                for name, pred in preds.items()]
     (out / 'results.json').write_text(
@@ -235,7 +117,7 @@ def compare(task: str, nets: Sequence[str], data: PointClouds, minutes: float,
     figures.draw_all(
         out, data.clouds['test'][0], preds, y,
         {name: run.curves() for name, run in by_name.items()},
-        {name: run.model for name, run in by_name.items()}, UNITS[task])
+        models, UNITS[task])
     return results
 
 

@@ -9,7 +9,8 @@ from torch_geometric.data import Data
 
 from benchmarks.experiments import figures
 from benchmarks.experiments.data_sizes import data_sizes
-from benchmarks.experiments.demo import NAMES, NETS, demo, spell
+from benchmarks.experiments.demo import NETS, demo, spell
+from benchmarks.experiments.runs import NAMES
 
 PICTURES = ['predictions', 'slice', 'curves', 'ball_tree', 'receptive_field']
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from benchmarks.experiments.nets.ablation import Attention, restrict
 from torch_geometric_erwin import ErwinTransformer
 
 
@@ -37,6 +38,13 @@ class Erwin(torch.nn.Module):
             (default: :obj:`0.`)
         dim (int, optional): Number of dimensions of the positions.
             (default: :obj:`3`)
+        rotations (list[float], optional): The orientations of the tree, in
+            degrees, that blocks take in turn. (default: :obj:`[0., 45.]`)
+        attention (str, optional): What attention depends on; see
+            :func:`~benchmarks.experiments.nets.ablation.restrict`.
+            (default: :obj:`"content"`)
+        relative_positions (bool, optional): See there.
+            (default: :obj:`True`)
     """
     def __init__(
         self,
@@ -52,6 +60,9 @@ class Erwin(torch.nn.Module):
         mlp_ratio: int = 4,
         dropout: float = 0.,
         dim: int = 3,
+        rotations: Sequence[float] = (0., 45.),
+        attention: Attention = 'content',
+        relative_positions: bool = True,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
@@ -60,7 +71,9 @@ class Erwin(torch.nn.Module):
             in_channels, hidden_channels, out_channels, depths=depths,
             heads=heads, ball_sizes=ball_sizes, strides=strides, k=k,
             mp_steps=mp_steps, mlp_ratio=mlp_ratio, dropout=dropout, dim=dim,
-            norm='layer_norm', norm_kwargs={'mode': 'node'})
+            rotations=rotations, norm='layer_norm',
+            norm_kwargs={'mode': 'node'})
+        restrict(self, attention, relative_positions)
 
     def forward(self, data: Batch) -> Tensor:
         box = data.box if 'box' in data else None

@@ -6,7 +6,9 @@ from torch import Tensor
 from torch.nn import Linear, ModuleList
 from torch_geometric.data import Batch
 
+from benchmarks.experiments.nets.ablation import Attention, restrict
 from benchmarks.experiments.nets.mpnn import readout
+from benchmarks.experiments.nets.transolver import TransolverBlock
 from torch_geometric_erwin import (
     BallPooling,
     BallTree,
@@ -58,6 +60,12 @@ class Hybrid(torch.nn.Module):
             at each. (default: :obj:`16`)
         dim (int, optional): Number of dimensions of the positions.
             (default: :obj:`3`)
+        attention (str, optional): What attention depends on; see
+            :func:`~benchmarks.experiments.nets.ablation.restrict`.
+            (default: :obj:`"content"`)
+        num_slices (int, optional): Where there are blocks, they are followed
+            by attention among all points of a cloud by so many tokens of a
+            head, as in :class:`Transolver`. (default: :obj:`0`, by none)
     """
     LAYERS: tuple[Any, ...] = MPNNConv, ErwinConv, BallPooling, BallUnpooling
     AXES = 'coordinate'
@@ -77,22 +85,27 @@ class Hybrid(torch.nn.Module):
         mlp_ratio: int = 2,
         k: int | Sequence[int] = 16,
         dim: int = 3,
+        attention: Attention = 'content',
+        num_slices: int = 0,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.ball_sizes = list(ball_sizes)
         self.strides = list(strides)
-        mpnn, attention, pooling, unpooling = self.LAYERS
+        if num_slices and self.LAYERS is not Hybrid.LAYERS:
+            raise ValueError(f"Expected 'num_slices' to be 0 for what has "
+                             f"vectors (got {num_slices})")
+        mpnn, blocks, pooling, unpooling = self.LAYERS
         if isinstance(k, int):
             k = [k] * len(hidden_channels)
 
         def stages(steps: Sequence[int], depths: Sequence[int]) -> ModuleList:
             channels = hidden_channels[:len(steps)]
             return ModuleList(
-                Stage(mpnn, attention, *args, mlp_ratio, dim) for args in zip(
-                    channels, steps, depths, heads[:len(steps)],
-                    k[:len(steps)], strict=True))
+                Stage(mpnn, blocks, *args, mlp_ratio, dim, num_slices)
+                for args in zip(channels, steps, depths, heads[:len(steps)],
+                                k[:len(steps)], strict=True))
 
         pool = {'dim': dim, 'norm': 'layer_norm',
                 'norm_kwargs': {'mode': 'node'}}
@@ -108,6 +121,7 @@ class Hybrid(torch.nn.Module):
             for fine, coarse, stride in levels)
         self.decoder = stages(decoder_mp_steps, decoder_depths)
         self._make_readout(hidden_channels[0], out_channels)
+        restrict(self, attention)
 
     def _make_readout(self, in_channels: int, out_channels: int) -> None:
         self.mlp = readout(in_channels, out_channels)
@@ -150,15 +164,18 @@ class Hybrid(torch.nn.Module):
 
 class Stage(torch.nn.Module):
     r"""What happens at one level: message passing, then attention."""
-    def __init__(self, mpnn: Any, attention: Any, channels: int,
-                 mp_steps: int, depth: int, heads: int, k: int, mlp_ratio: int,
-                 dim: int) -> None:
+    def __init__(self, mpnn: Any, blocks: Any, channels: int, mp_steps: int,
+                 depth: int, heads: int, k: int, mlp_ratio: int, dim: int,
+                 num_slices: int) -> None:
         super().__init__()
         self.k = k
         self.convs = ModuleList(
             mpnn(channels, dim=dim) for _ in range(mp_steps))
-        self.attn = attention(channels, channels, heads, dim=dim, depth=depth,
-                              mlp_ratio=mlp_ratio)
+        self.attn = blocks(channels, channels, heads, dim=dim, depth=depth,
+                           mlp_ratio=mlp_ratio)
+        self.attn_all = ModuleList(
+            TransolverBlock(channels, heads, num_slices, mlp_ratio)
+            for _ in range(num_slices and depth))
 
     def forward(self, features: Features, tree: BallTree,
                 edges: TreeEdges | None = None) -> tuple[Features, TreeEdges]:
@@ -166,7 +183,11 @@ class Stage(torch.nn.Module):
             edges = tree.edges(tree.knn_graph(self.k))
         for conv in self.convs:
             features = several(conv(*features, tree=tree, edge_index=edges))
-        return several(self.attn(*features, tree)), edges
+        features = several(self.attn(*features, tree))
+        sizes = tree.ptr.diff().tolist() if len(self.attn_all) else []
+        for block in self.attn_all:
+            features = block(*features, sizes),
+        return features, edges
 
 
 def several(out: Tensor | Features) -> Features:
