@@ -1,5 +1,3 @@
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +12,7 @@ from benchmarks.experiments.nets.graph import (
     neighbor_graph,
     relative_positions,
 )
-from benchmarks.experiments.nets.levels import ranks
+from benchmarks.experiments.nets.patches import Patches
 
 
 class PointTransformerV3(torch.nn.Module):
@@ -82,32 +80,6 @@ class PointTransformerV3(torch.nn.Module):
                                                   strict=True)):
                 x = block(conv(x, vector, edge_index), turns[i % len(turns)])
         return self.lin_out(self.norm(x))
-
-
-class Patches(NamedTuple):
-    r"""Points of each patch, shape :math:`(P, K)`, which of them are there,
-    and the slot of each point, shape :math:`(N)`.
-    """
-    points: Tensor
-    mask: Tensor
-    slot: Tensor
-
-    @staticmethod
-    def of(order: Tensor, batch: Tensor, num_clouds: int,
-           size: int) -> 'Patches':
-        r"""Cuts the clouds in order."""
-        sizes = torch.bincount(batch, minlength=num_clouds)
-        numbers = (sizes + size - 1) // size
-        patch = ranks(batch) * numbers[batch] // sizes[batch]
-        patch = patch + (numbers.cumsum(0) - numbers)[batch]
-        row = (patch, ranks(patch))
-        count = torch.bincount(patch)
-        points = order.new_zeros(len(count), int(count.max()))
-        mask = torch.zeros_like(points, dtype=torch.bool)
-        slot = torch.empty_like(order)
-        points[row], mask[row] = order, True
-        slot[order] = patch * points.size(1) + row[1]
-        return Patches(points, mask, slot)
 
 
 class PositionConv(torch.nn.Module):

@@ -1,22 +1,7 @@
 import torch
 
-from benchmarks.experiments.nets.point_transformer_v3 import (
-    PatchBlock,
-    Patches,
-)
-
-
-def test_patches_are_of_one_cloud_and_as_equal_as_can_be():
-    torch.manual_seed(0)
-    batch = torch.arange(3).repeat_interleave(torch.tensor([129, 1, 300]))
-    order = torch.cat([torch.randperm(129), torch.tensor([129]),
-                       torch.randperm(300) + 130])
-    index, mask, slot = Patches.of(order, batch, 3, 128)
-    assert sorted(mask.sum(1).tolist()) == [1, 64, 65, 100, 100, 100]
-    assert torch.equal(index[mask], order)
-    assert torch.equal(index.flatten()[slot], torch.arange(430))
-    for points, there in zip(index, mask, strict=True):
-        assert len(batch[points[there]].unique()) == 1
+from benchmarks.experiments.nets.patches import Patches
+from benchmarks.experiments.nets.point_transformer_v3 import PatchBlock
 
 
 def test_attention_within_a_patch_is_that_of_its_points():
