@@ -13,7 +13,7 @@ class GAT(torch.nn.Module):
     `"How Attentive are Graph Attention Networks?"
     <https://arxiv.org/abs/2105.14491>`_ paper, in residual blocks. Attention
     knows relative positions and lengths of edges: those of the mesh where a
-    batch has any, or else those of the graph of nearest neighbors.
+    batch has any, and those of the graph of nearest neighbors.
 
     Attention to points that are all alike returns what they are, wherever
     they lie. So each point first learns the mean of what an MLP makes of its
@@ -26,8 +26,8 @@ class GAT(torch.nn.Module):
         num_layers (int, optional): Number of layers. (default: :obj:`6`)
         heads (int, optional): Number of attention heads.
             (default: :obj:`4`)
-        k (int, optional): Number of neighbors where there is no mesh.
-            (default: :obj:`16`)
+        k (int, optional): Number of nearest neighbors to connect points to,
+            besides those by the mesh. Zero needs a mesh. (default: :obj:`0`)
         dim (int, optional): Number of dimensions of the positions.
             (default: :obj:`3`)
     """
@@ -38,7 +38,7 @@ class GAT(torch.nn.Module):
         out_channels: int,
         num_layers: int = 6,
         heads: int = 4,
-        k: int = 16,
+        k: int = 0,
         dim: int = 3,
     ) -> None:
         super().__init__()

@@ -14,8 +14,10 @@ class MeshGraphNet(torch.nn.Module):
     and edges are encoded, processed by message passing with residual updates
     of both, and those of nodes are decoded.
 
-    Edges are those of the mesh where a batch has any, or else those of the
-    graph of nearest neighbors. They know relative positions and lengths.
+    Edges are those of the mesh where a batch has any, and those of the graph
+    of nearest neighbors, which cross the gaps between parts of a mesh. They
+    know relative positions and lengths. The paper's other edges connect what
+    is within a radius.
 
     Args:
         in_channels (int): Size of each input sample.
@@ -23,8 +25,8 @@ class MeshGraphNet(torch.nn.Module):
         out_channels (int): Size of each output sample.
         num_layers (int, optional): Number of steps of message passing.
             (default: :obj:`15`)
-        k (int, optional): Number of neighbors where there is no mesh.
-            (default: :obj:`16`)
+        k (int, optional): Number of nearest neighbors to connect points to,
+            besides those by the mesh. Zero needs a mesh. (default: :obj:`0`)
         dim (int, optional): Number of dimensions of the positions.
             (default: :obj:`3`)
     """
@@ -34,7 +36,7 @@ class MeshGraphNet(torch.nn.Module):
         hidden_channels: int,
         out_channels: int,
         num_layers: int = 15,
-        k: int = 16,
+        k: int = 0,
         dim: int = 3,
     ) -> None:
         super().__init__()
@@ -55,26 +57,29 @@ class MeshGraphNet(torch.nn.Module):
         edge = self.edge_encoder(torch.cat([vector, length], dim=1))
         x = self.node_encoder(data.x)
         for block in self.blocks:
-            x, edge = block(x, edge, edge_index)
+            update, message = block(x, edge, edge_index)
+            x, edge = x + update, edge + message
         return self.decoder(x)
 
 
 class MeshGraphNetBlock(torch.nn.Module):
-    def __init__(self, channels: int) -> None:
+    r"""Returns updates of nodes and edges, not what is updated."""
+    def __init__(self, channels: int, node_channels: int | None = None,
+                 norm: bool = True) -> None:
         super().__init__()
-        self.edge_nn = mlp(3 * channels, channels)
-        self.node_nn = mlp(2 * channels, channels)
+        node_channels = node_channels or channels
+        self.edge_nn = mlp(channels + 2 * node_channels, channels, norm)
+        self.node_nn = mlp(node_channels + channels, channels, norm)
 
     def forward(self, x: Tensor, edge: Tensor,
                 edge_index: Tensor) -> tuple[Tensor, Tensor]:
         source, target = edge_index
         message = self.edge_nn(torch.cat([edge, x[source], x[target]], dim=1))
         total = scatter(message, target, dim_size=len(x))
-        return (x + self.node_nn(torch.cat([x, total], dim=1)),
-                edge + message)
+        return self.node_nn(torch.cat([x, total], dim=1)), message
 
 
-def mlp(in_channels: int, channels: int) -> Sequential:
+def mlp(in_channels: int, channels: int, norm: bool = True) -> Sequential:
     r"""Two hidden layers, and a norm of what comes out."""
-    return Sequential(MLP([in_channels] + [channels] * 3, norm=None),
-                      LayerNorm(channels))
+    layers = Sequential(MLP([in_channels] + [channels] * 3, norm=None))
+    return layers.append(LayerNorm(channels)) if norm else layers

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
@@ -18,7 +20,7 @@ from benchmarks.experiments.nets import (
     ViSNet,
 )
 from benchmarks.experiments.nets.gate_points import GatePoints
-from benchmarks.experiments.nets.graph import neighbor_graph
+from benchmarks.experiments.nets.graph import mesh_graph, neighbor_graph
 from benchmarks.experiments.regression import Regression
 from tests.benchmarks.tiny import TinyClouds, to_double
 
@@ -49,6 +51,7 @@ VECTOR_NETS = {
     'GatePoints': lambda out: GatePoints(2, 8, 2, cutoff=1., k=4),
     'ViSNet': lambda out: ViSNet(2, 8, 2, cutoff=1., heads=2, k=4),
 }
+MESH_NETS = ['GAT', 'MeshGraphNet']
 EQUIVARIANT = {'EquivariantHybrid': NETS['EquivariantHybrid'], **VECTOR_NETS}
 
 
@@ -98,20 +101,35 @@ def test_moving_a_cloud_changes_nothing(any_net, clouds):
     assert torch.allclose(net(data), net(moved), atol=1e-8)
 
 
-@pytest.mark.parametrize('name', ['GAT', 'MeshGraphNet'])
-def test_edges_of_a_mesh_take_the_place_of_neighbors(name, clouds):
+@pytest.mark.parametrize('name', MESH_NETS)
+def test_neighbors_come_on_top_of_the_edges_of_a_mesh(name, clouds):
     torch.manual_seed(0)
-    net, batch = NETS[name](3).eval(), Batch.from_data_list(clouds)
+    net, batch = NETS[name](3).double().eval(), Batch.from_data_list(clouds)
+    batch, edge_index = to_double(batch), neighbor_graph(batch, 4)
     out = net(batch)
-    batch.edge_index = neighbor_graph(batch, 4)
-    assert torch.equal(net(batch), out)
-    batch.edge_index = batch.edge_index[:, ::2]
+    batch.edge_index = edge_index[:, ::2]
+    assert torch.allclose(net(batch), out)  # no edge counts twice
+    net.k = 0
     assert not torch.allclose(net(batch), out, atol=1e-4)
+    batch.edge_index = edge_index
+    assert torch.allclose(net(batch), out)
+    del batch.edge_index
+    with pytest.raises(ValueError, match=r"'k' to be positive .*\(got 0\)"):
+        net(batch)
+
+
+def test_neighbors_cross_the_gaps_of_a_mesh():
+    pos = torch.tensor([[0.], [2.], [3.], [5.]])
+    mesh = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
+    batch = Batch.from_data_list([Data(pos=pos, edge_index=mesh)] * 2)
+    assert torch.equal(mesh_graph(batch, 0), batch.edge_index)
+    edges = torch.tensor([[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]])
+    assert torch.equal(mesh_graph(batch, 1), torch.cat([edges, edges + 4], 1))
 
 
 @pytest.mark.parametrize('cls, hidden', [
-    (GAT, 8), (MeshGraphNet, 8), (PointNet2, [8, 8, 8]),
-    (PointTransformerV3, 8), (Transolver, 8), (UPT, 8)])
+    (partial(GAT, k=16), 8), (partial(MeshGraphNet, k=16), 8),
+    (PointNet2, [8, 8, 8]), (PointTransformerV3, 8), (Transolver, 8), (UPT, 8)])
 @pytest.mark.parametrize('box', [None, torch.tensor([[1., 2.]])])
 def test_in_the_plane_clouds_may_differ_in_size(cls, hidden, box):
     torch.manual_seed(0)
