@@ -5,12 +5,15 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from benchmarks.experiments.nets import (
+    FLARE,
     GAT,
     GPS,
     MPNN,
+    MSPT,
     UPT,
     EquivariantHybrid,
     Erwin,
+    GraphViT,
     Hybrid,
     MeshGraphNet,
     PointNet2,
@@ -34,11 +37,17 @@ NETS = {
                                                        **HYBRID),
     'Erwin': lambda out: Erwin(2, [8, 16], out, depths=[1, 1], heads=[1, 2],
                                ball_sizes=[8, 8], strides=[2], k=4),
+    'FLARE': lambda out: FLARE(2, 8, out, num_layers=2, heads=2, num_latents=4,
+                               mlp_layers=1),
     'GAT': lambda out: GAT(2, 8, out, num_layers=2, heads=2, k=4),
     'GPS': lambda out: GPS(2, 8, out, num_layers=2, k=4, heads=2),
+    'GraphViT': lambda out: GraphViT(2, 8, out, num_layers=2, heads=2,
+                                     token_channels=8, num_blocks=1,
+                                     ball_size=8, k=4),
     'Hybrid': lambda out: Hybrid(2, [8, 16], out, **HYBRID),
     'MeshGraphNet': lambda out: MeshGraphNet(2, 8, out, num_layers=2, k=4),
     'MPNN': lambda out: MPNN(2, 8, out, num_layers=2, k=4),
+    'MSPT': lambda out: MSPT(2, 8, out, num_layers=2, heads=2, ball_size=8),
     'PointNet2': lambda out: PointNet2(2, [8, 16], out, strides=[2, 2], k=4),
     'PointTransformer': lambda out: PointTransformer(2, 8, out, num_layers=2,
                                                      k=4),
@@ -51,7 +60,7 @@ VECTOR_NETS = {
     'GatePoints': lambda out: GatePoints(2, 8, 2, cutoff=1., k=4),
     'ViSNet': lambda out: ViSNet(2, 8, 2, cutoff=1., heads=2, k=4),
 }
-MESH_NETS = ['GAT', 'MeshGraphNet']
+MESH_NETS = ['GAT', 'GraphViT', 'MeshGraphNet']
 EQUIVARIANT = {'EquivariantHybrid': NETS['EquivariantHybrid'], **VECTOR_NETS}
 
 
@@ -128,8 +137,10 @@ def test_neighbors_cross_the_gaps_of_a_mesh():
 
 
 @pytest.mark.parametrize('cls, hidden', [
-    (partial(GAT, k=16), 8), (partial(MeshGraphNet, k=16), 8),
-    (PointNet2, [8, 8, 8]), (PointTransformerV3, 8), (Transolver, 8), (UPT, 8)])
+    (FLARE, 8), (partial(GAT, k=16), 8), (partial(GraphViT, k=16), 8),
+    (MSPT, 8), (partial(MeshGraphNet, k=16), 8), (PointNet2, [8, 8, 8]),
+    (PointTransformerV3, 8), (Transolver, 8), (UPT, 8)],
+    ids=lambda arg: getattr(getattr(arg, 'func', arg), '__name__', ''))
 @pytest.mark.parametrize('box', [None, torch.tensor([[1., 2.]])])
 def test_in_the_plane_clouds_may_differ_in_size(cls, hidden, box):
     torch.manual_seed(0)
@@ -162,6 +173,12 @@ def test_trees_differ_in_training_alone(name, clouds):
     assert any((net(batch) - first).abs().max() > 1e-3 for _ in range(5))
     net.eval()
     assert torch.equal(net(batch), net(batch))
+
+
+@pytest.mark.parametrize('cls', [FLARE, GraphViT, MSPT])
+def test_heads_divide_channels(cls):
+    with pytest.raises(ValueError, match=r"'heads' to divide .*\(got 5\)"):
+        cls(2, 8, 3, heads=5)
 
 
 def test_vectors_have_as_many_components_as_positions():
