@@ -1,8 +1,10 @@
 import sys
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 import torch
+import yaml
 from torch_geometric.data import Batch, Data
 
 from benchmarks.experiments.cli import main
@@ -176,6 +178,34 @@ def test_bluff_bodies(tmp_path):
     assert torch.allclose(cloud.x[:, 3:].norm(dim=1), torch.tensor(1.))
 
 
+@pytest.fixture(scope='module')
+def bodies(tmp_path_factory):
+    data = BluffBodiesData(str(tmp_path_factory.mktemp('bodies')), **BODIES)
+    data.setup()
+    batch = Batch.from_data_list(data.clouds['train'])
+    batch.y = (batch.y - data.mean) / data.scale
+    return batch
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('bluff_bodies_*.yaml')),
+                         ids=lambda path: path.stem)
+def test_networks_learn_from_bluff_bodies(path, bodies):
+    torch.manual_seed(0)
+    config = yaml.safe_load(path.read_text())['model']['net']
+    net = locate(config['class_path'])(**config['init_args'])
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = (net(bodies) - bodies.y).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(p.grad is not None and p.grad.isfinite().all()
+               for p in net.parameters())
+
+
 @pytest.fixture
 def cars(tmp_path):
     for i in range(9):
@@ -255,8 +285,7 @@ def check_fit_and_test(config, tmp_path, monkeypatch, *options):
     assert module.scale.shape == (fit.datamodule.out_channels, )
 
 
-@pytest.mark.parametrize('net', ['mpnn', 'hybrid', 'erwin', 'transolver',
-                                 'meshgraphnet'])
+@pytest.mark.parametrize('net', ['hybrid', 'meshgraphnet'])
 def test_train_on_bluff_bodies(tmp_path, monkeypatch, net):
     options = [f'--data.init_args.{key}={value}'
                for key, value in BODIES.items()]
