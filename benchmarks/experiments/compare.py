@@ -6,6 +6,7 @@ Run it as :obj:`python -m benchmarks.experiments.compare --help`.
 
 import json
 import os
+import shlex
 import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ class Comparison:
         nets: The networks: what follows the task's name in those of
             :obj:`benchmarks/configs`, and options of their own, if any, such
             as :obj:`"hybrid --model.net.init_args.k=8"`; before that, what to
-            call it, if need be: :obj:`"sparse=hybrid ..."`.
+            call it here, if need be: :obj:`"'few near'=hybrid ..."`.
         seeds: One run for each.
         note: What one has to know to read it.
     """
@@ -37,6 +38,13 @@ class Comparison:
     nets: tuple[str, ...]
     seeds: tuple[int, ...] = (0, )
     note: str = ''
+
+
+def split_name(net: str) -> tuple[str | None, str]:
+    r"""Splits what to call a network from what it is."""
+    first, *options = shlex.split(net)
+    *name, kind = first.split('=')
+    return name[0] if name else None, shlex.join([kind, *options])
 
 
 @dataclass
@@ -71,7 +79,7 @@ class Runs:
         asked: list[str | float] = [self.task, net, self.minutes, seed,
                                     *self.options]
         run = Run(self.task, net, self.minutes, seed, folder, self.options)
-        path = run.folder.with_suffix('.json')
+        path = folder / f'{run.folder.name}.json'
         if path.is_file():
             outcome = Outcome(**json.loads(path.read_text()))
             if outcome.asked == asked:
@@ -105,10 +113,10 @@ def make_table(comparison: Comparison, metrics: Sequence[str], minutes: float,
         '', *metrics, 'parameters', 'steps', 's/step', 'MiB'],
         f'{minutes:g} minutes of one core for each, with one thread; '
         f'{spell_seeds(len(comparison.seeds))}. {comparison.note}'.strip())
-    for net in comparison.nets:
+    for name, net in map(split_name, comparison.nets):
         runs = [outcomes[net, seed] for seed in comparison.seeds]
         table.rows.append([
-            runs[0].name,
+            name or runs[0].name,
             *[spell([run.metrics[key] for run in runs], 4)
               for key in metrics],
             f'{runs[0].parameters:,}',
@@ -155,8 +163,9 @@ def compare(
     with console.status('Preparing the data'):
         load_data(task, options)  # once, before several read them
     runs = Runs(task, minutes, options, out / task, console)
-    jobs = dict.fromkeys((net, seed) for table in tables
-                         for seed in table.seeds for net in table.nets)
+    jobs = dict.fromkeys(
+        (split_name(net)[1], seed) for table in tables
+        for seed in table.seeds for net in table.nets)
     outcomes = runs.all(list(jobs), at_a_time or os.cpu_count() or 1)
     made = [make_table(table, metrics, minutes, outcomes) for table in tables]
     for table in made:

@@ -30,19 +30,16 @@ class Run:
     of a processor, with one thread.
 
     Options of its own may follow its name:
-    :obj:`"hybrid --model.net.init_args.k=8"`, and what it shall be called go
-    before it: :obj:`"wide=hybrid --model.net.init_args.k=32"`.
+    :obj:`"hybrid --model.net.init_args.k=8"`.
     """
     def __init__(self, task: str, net: str, minutes: float, seed: int,
                  out: Path, options: Sequence[str]) -> None:
         net, *own = shlex.split(net)
-        *given, net = net.split('=')
         short = [option.split('.')[-1] for option in own]
-        self.name = given[0] if given else ', '.join(
-            [NAMES.get(net, net), *short])
-        folder = re.sub(r'[^\w.]+', '_', '-'.join(given or [net, *short]))
-        self.folder = out / folder.strip('_')
-        self.log = self.folder.with_suffix('.log')
+        self.name = ', '.join([NAMES.get(net, net), *short])
+        folder = re.sub(r'[^\w.]+', '_', '-'.join([net, *short])).strip('_')
+        self.folder = out / folder
+        self.log = out / f'{folder}.log'
         self.minutes = minutes
         self.process: subprocess.Popen | None = None
         self._options = [

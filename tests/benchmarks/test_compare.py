@@ -37,7 +37,7 @@ def test_compare(small, tmp_path):
     assert seconds > 0 and 1 < memory < 2000
 
     # What is there is not trained again, unless it was asked for otherwise.
-    path = out / 'halo_mock' / 'seed_0' / 'four_near.json'
+    path = out / 'halo_mock' / 'seed_0' / 'mpnn_k_4.json'
     known = json.loads(path.read_text())
     known['metrics']['r2'] = 0.5
     path.write_text(json.dumps(known))
@@ -48,14 +48,17 @@ def test_compare(small, tmp_path):
 
 
 def test_table():
-    comparison = Comparison('Two', ('mpnn', 'erwin'), (0, 1))
+    nets = 'mpnn', "'by another name'=mpnn", 'erwin --some.depths=[0,1]'
+    comparison = Comparison('All', nets, (0, 1))
     outcomes = {(net, seed): Outcome([], net, {'r2': 0.5 + seed / 4}, 7,
                                      100 + seed, 0.5, 2**20 * 3)
-                for net in comparison.nets for seed in comparison.seeds}
+                for net in ('mpnn', 'erwin \'--some.depths=[0,1]\'')
+                for seed in comparison.seeds}
     table = make_table(comparison, ['r2'], 2., outcomes)
     assert '2 seeds' in table.note and table.note.startswith('2 minutes')
-    assert table.rows == [[net, '0.6250 ± 0.1768', '7', '100', '0.500', '3']
-                          for net in comparison.nets]
+    names = 'mpnn', 'by another name', 'erwin \'--some.depths=[0,1]\''
+    assert table.rows == [[name, '0.6250 ± 0.1768', '7', '100', '0.500', '3']
+                          for name in names]
 
 
 def test_failed_training_is_reported(small, tmp_path):
