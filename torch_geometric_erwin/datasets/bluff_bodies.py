@@ -9,7 +9,11 @@ from torch_geometric_erwin.datasets.body_shapes import (
     is_sound,
     panel_counts,
 )
-from torch_geometric_erwin.datasets.drawn import DrawnDataset, expect
+from torch_geometric_erwin.datasets.drawn import (
+    DrawnDataset,
+    as_range,
+    expect,
+)
 from torch_geometric_erwin.datasets.panel_method import potential_flow
 from torch_geometric_erwin.datasets.quad_mesh import (
     quads_beside,
@@ -97,7 +101,7 @@ class BluffBodies(DrawnDataset):
         force_reload: bool = False,
     ) -> None:
         expect(num_clouds > 0, 'num_clouds', 'positive', num_clouds)
-        self.num_bodies = _as_range(num_bodies)
+        self.num_bodies = as_range('num_bodies', num_bodies)
         most = self.num_bodies[1]
         expect(num_points >= 200 * most, 'num_points',
                f'at least 200 for each of {most} bodies', num_points)
@@ -143,15 +147,6 @@ class BluffBodies(DrawnDataset):
         return (f'{self.__class__.__name__}({len(self)}, '
                 f'split={self.split!r}, num_points={self.num_points}, '
                 f'num_bodies={self.num_bodies})')
-
-
-def _as_range(num_bodies: int | tuple[int, int]) -> tuple[int, int]:
-    given = num_bodies if isinstance(num_bodies, list | tuple) else (
-        num_bodies, num_bodies)
-    expect(len(given) == 2 and all(isinstance(x, int) for x in given) and
-           1 <= given[0] <= given[1], 'num_bodies',
-           'a positive number or two, the least and the most', num_bodies)
-    return given[0], given[1]
 
 
 def _draw_mesh(num_panels: int,

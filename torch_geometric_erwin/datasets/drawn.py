@@ -95,3 +95,11 @@ class DrawnDataset(InMemoryDataset):
 def expect(holds: bool, name: str, what: str, value: Any) -> None:
     if not holds:
         raise ValueError(f"Expected '{name}' to be {what} (got {value!r})")
+
+
+def as_range(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
+    given = value if isinstance(value, list | tuple) else (value, value)
+    expect(len(given) == 2 and all(isinstance(x, int) for x in given) and
+           1 <= given[0] <= given[1], name,
+           'a positive number or two, the least and the most', value)
+    return given[0], given[1]
