@@ -15,6 +15,9 @@ from torch_geometric_erwin.datasets.md_trajectory import MDTrajectory
 from torch_geometric_erwin.datasets.moving_jet import MovingJet
 from torch_geometric_erwin.datasets.panel_method import potential_flow
 from torch_geometric_erwin.datasets.pde_benchmark import PDEBenchmark
+from torch_geometric_erwin.datasets.perforated_plates import PerforatedPlates
+from torch_geometric_erwin.datasets.plane_stress import plane_stress
+from torch_geometric_erwin.datasets.plate_writer import write_elasticity
 from torch_geometric_erwin.datasets.ring_transfer import RingTransfer
 from torch_geometric_erwin.datasets.sbm_clustering import SBMClustering
 from torch_geometric_erwin.datasets.shapenet_car import ShapeNetCar
@@ -24,6 +27,7 @@ from torch_geometric_erwin.datasets.tree_neighbors_match import (
 
 __all__ = ['EAGLE', 'BluffBodies', 'BodyShape', 'Cosmology', 'GalaxyMock',
            'HaloMock', 'LatticeBoltzmann', 'LinearTheory', 'MDTrajectory',
-           'MovingJet', 'PDEBenchmark', 'RingTransfer', 'SBMClustering',
-           'ShapeNetCar', 'TreeNeighborsMatch', 'potential_flow',
+           'MovingJet', 'PDEBenchmark', 'PerforatedPlates', 'RingTransfer',
+           'SBMClustering', 'ShapeNetCar', 'TreeNeighborsMatch',
+           'plane_stress', 'potential_flow', 'write_elasticity',
            'write_shapenet_car']
