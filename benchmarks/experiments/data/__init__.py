@@ -5,9 +5,12 @@ from benchmarks.experiments.data.field_clouds import FieldClouds
 from benchmarks.experiments.data.halo_mock import HaloMockData
 from benchmarks.experiments.data.md_trajectory import MDTrajectoryData
 from benchmarks.experiments.data.pde_benchmark import PDEBenchmarkData
+from benchmarks.experiments.data.perforated_plates import (
+    PerforatedPlatesData,
+)
 from benchmarks.experiments.data.point_clouds import PointClouds
 from benchmarks.experiments.data.shapenet_car import ShapeNetCarData
 
 __all__ = ['BluffBodiesData', 'FieldClouds', 'HaloMockData',
-           'MDTrajectoryData', 'PDEBenchmarkData', 'PointClouds',
-           'ShapeNetCarData']
+           'MDTrajectoryData', 'PDEBenchmarkData',
+           'PerforatedPlatesData', 'PointClouds', 'ShapeNetCarData']

@@ -15,7 +15,8 @@ class FieldClouds(PointClouds):
     :obj:`y` :math:`(N, C)`, which stay what they are when clouds turn. What
     decides over them, such as the direction of a flow, need not turn along:
     clouds are not turned, and mirrored only along the :attr:`mirror_axis`,
-    if there is one. Derived classes :meth:`load_fields`.
+    if there is one, about :attr:`mirror_at`. Derived classes
+    :meth:`load_fields`.
 
     Features are the position and the :obj:`normal` of a point, where there
     is one, and what else is known of it, :obj:`x`. Positions, :obj:`x` and
@@ -35,7 +36,8 @@ class FieldClouds(PointClouds):
         ValueError: If clouds shall be mirrored but have no such axis.
     """
     is_vector = False
-    mirror_axis: int | None = None  # fields stay when its sign changes
+    mirror_axis: int | None = None  # fields stay when it is mirrored
+    mirror_at = 0.
 
     def __init__(self, augment: bool = False, positions: bool = True,
                  **kwargs: Any) -> None:
@@ -93,10 +95,10 @@ class FieldClouds(PointClouds):
         """
         axis, dim = self.mirror_axis, batch.pos.size(1)
         assert axis is not None  # or else there is no augmentation
-        mean, std = self.units['pos']
-        batch.pos = reflect(batch.pos, axis, sign)
+        about = standardize(torch.tensor(self.mirror_at), self.units['pos'])
+        batch.pos = reflect(batch.pos, axis, sign, self.mirror_at)
         if self.positions:
-            batch.x = reflect(batch.x, axis, sign, -(mean / std)[axis].item())
+            batch.x = reflect(batch.x, axis, sign, about[axis].item())
         if 'normal' in batch:
             batch.normal = reflect(batch.normal, axis, sign)
             if self.positions:

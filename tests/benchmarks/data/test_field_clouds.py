@@ -12,6 +12,7 @@ from benchmarks.experiments.data import (
     BluffBodiesData,
     FieldClouds,
     PDEBenchmarkData,
+    PerforatedPlatesData,
     ShapeNetCarData,
 )
 from benchmarks.experiments.data.field_clouds import hold_out
@@ -28,6 +29,7 @@ from torch_geometric_erwin.datasets import (
 
 CONFIGS = Path(__file__).parents[3] / 'benchmarks' / 'configs'
 BODIES = dict(num_train=2, num_val=1, num_test=1, num_points=200)
+PLATES = dict(num_train=2, num_val=1, num_test=1, num_points=200)
 SAMPLES = dict(num_train=3, num_val=1, num_test=1)
 
 
@@ -206,6 +208,23 @@ def test_networks_learn_from_bluff_bodies(path, bodies):
                for p in net.parameters())
 
 
+@pytest.fixture(scope='module')
+def plates(tmp_path_factory):
+    return str(tmp_path_factory.mktemp('plates'))
+
+
+def test_plates(plates):
+    data = PerforatedPlatesData(plates, **PLATES, augment=True)
+    data.setup()
+    batch = Batch.from_data_list(data.clouds['train'])
+    assert sorted(batch[0].keys()) == ['edge_index', 'pos', 'x', 'y']
+    mirrored = data.mirror(batch.clone(), -torch.ones(400))
+    want = torch.stack([1 - batch.pos[:, 0], batch.pos[:, 1]], dim=1)
+    assert torch.allclose(mirrored.pos, want)
+    mean, std = data.units['pos']
+    assert torch.allclose(mirrored.x, (want - mean) / std, atol=1e-5)
+
+
 @pytest.fixture
 def cars(tmp_path):
     for i in range(9):
@@ -291,6 +310,14 @@ def test_train_on_bluff_bodies(tmp_path, monkeypatch, net):
                for key, value in BODIES.items()]
     check_fit_and_test(f'bluff_bodies_{net}.yaml', tmp_path, monkeypatch,
                        f'--data.init_args.root={tmp_path}', *options)
+
+
+@pytest.mark.parametrize('net', ['mpnn', 'hybrid', 'erwin', 'transolver'])
+def test_train_on_plates(plates, tmp_path, monkeypatch, net):
+    options = [f'--data.init_args.{key}={value}'
+               for key, value in PLATES.items()]
+    check_fit_and_test(f'plates_{net}.yaml', tmp_path, monkeypatch,
+                       f'--data.init_args.root={plates}', *options)
 
 
 def test_train_on_cars(cars, tmp_path, monkeypatch):
