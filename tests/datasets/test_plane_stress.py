@@ -99,13 +99,21 @@ def test_a_bar_is_under_the_same_stress_everywhere():
         assert np.allclose(found.reaction, [0., -1.])
 
 
+@pytest.mark.parametrize('poisson', [-0.3, 0.3, 0.5])
+def test_a_bar_between_walls_pulls_at_them(poisson):
+    def walls(x):
+        return np.stack([(x[0] < 1e-9) | (x[0] > 1 - 1e-9), x[1] < 1e-9])
+
+    found = plane_stress(*square(3), pull, walls, poisson=poisson)
+    assert np.allclose(found.stress, [poisson, 1., 0.], atol=1e-9)
+
+
 def test_von_mises_of_shear():
-    points, triangles = square(2)
-    found = plane_stress(points, triangles, lambda x, normal: normal[::-1],
-                         lambda x: np.stack([
-                             np.hypot(*x) < 1e-9,
-                             (x[1] < 1e-9) & ((x[0] < 1e-9) | (x[0] > 0.9))
-                         ]) & ((x[0] < 1e-9) | (x[0] > 1 - 1e-9)))
+    def corners(x):
+        left, right, low = x[0] < 1e-9, x[0] > 1 - 1e-9, x[1] < 1e-9
+        return np.stack([left & low, (left | right) & low])
+
+    found = plane_stress(*square(2), lambda x, normal: normal[::-1], corners)
     assert np.allclose(found.stress, [0., 0., 1.], atol=1e-9)
     assert np.allclose(found.von_mises, math.sqrt(3))
 
