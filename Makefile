@@ -5,6 +5,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Without wandb and its company, 80 MB that training of our own has no use for.
+OPERATORS := neuraloperator tensorly tensorly-torch
 
 .PHONY: setup demo demo-md test lint types docs check full clean
 
@@ -15,6 +17,7 @@ $(VENV)/.ready: pyproject.toml setup.py $(wildcard torch_geometric_erwin/csrc/* 
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet '$(TORCH)'
 	$(BIN)/pip install --quiet --editable '.[docs,lint,ogb,test,visualization]'
+	$(BIN)/pip install --quiet --no-deps $(OPERATORS)
 	touch $@
 
 # Five minutes of a core for each of three nets. DEMO='--minutes 1' for less.

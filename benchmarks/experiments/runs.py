@@ -27,9 +27,7 @@ CALLBACKS = {'time_budget.TimeBudget': ('minutes={minutes}', 'clock=cpu'),
 
 class Run:
     r"""A network of :obj:`benchmarks/configs` that is trained for some time
-    of a processor, with one thread.
-
-    Options of its own may follow its name:
+    of a processor, with one thread. Options of its own may follow its name:
     :obj:`"hybrid --model.net.init_args.k=8"`.
     """
     def __init__(self, task: str, net: str, minutes: float, seed: int,
@@ -43,7 +41,7 @@ class Run:
         self.minutes = minutes
         self.process: subprocess.Popen | None = None
         self._options = [
-            f'--config={CONFIGS}/{task}_{net}.yaml',
+            *find_config(task, net),
             f'--seed_everything={seed}', f'--data.seed={seed}',
             f'--trainer.default_root_dir={out}',
             '--trainer.enable_progress_bar=false', '--trainer.devices=1',
@@ -134,6 +132,17 @@ class Run:
                     curves.setdefault(key, []).append(
                         (minutes, float(row[key])))
         return curves
+
+
+def find_config(task: str, net: str) -> list[str]:
+    r"""A network may have a configuration for a task alone, or be one of
+    those that go with any.
+    """
+    path = CONFIGS / f'{task}_{net}.yaml'
+    if path.is_file():
+        return [f'--config={path}']
+    return [f'--config={CONFIGS}/{task}.yaml',
+            f'--model.net={CONFIGS}/nets/{net}.yaml']
 
 
 def read_rows(folder: Path | None) -> list[dict[str, str]]:

@@ -18,6 +18,8 @@ ENERGY = ('--model.conservative=true', '--model.net.out_channels=1')
 @pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.yaml')),
                          ids=lambda path: path.stem)
 def test_configs(path, tmp_path):
+    if path.stem.endswith(('fno', 'gino')):
+        pytest.importorskip('neuralop')
     cli = main(['--config', str(path),
                 f'--trainer.default_root_dir={tmp_path}'], run=False)
     assert cli.config['name'] == path.stem

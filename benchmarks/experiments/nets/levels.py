@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from torch_geometric_erwin import BallTree, knn
+from torch_geometric_erwin import BallTree, knn, radius
 from torch_geometric_erwin.ops.periodic import nearest_image
 
 
@@ -40,6 +40,15 @@ class Level(NamedTuple):
         """
         pairs = knn(self.pos, other.pos, k, self.batch, other.batch,
                     batch_size=self.num_clouds, box=self.box)
+        assert isinstance(pairs, Tensor)  # and no shifts
+        return pairs.flip(0)
+
+    def within(self, other: 'Level', r: float) -> Tensor:
+        r"""Connects points of the other level to those of this, which come
+        first, up to a distance of :obj:`r`, shape :math:`(2, E)`.
+        """
+        pairs = radius(self.pos, other.pos, r, self.batch, other.batch,
+                       batch_size=self.num_clouds, box=self.box)
         assert isinstance(pairs, Tensor)  # and no shifts
         return pairs.flip(0)
 

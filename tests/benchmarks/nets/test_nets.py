@@ -11,6 +11,7 @@ from benchmarks.experiments.nets import (
     MPNN,
     MSPT,
     UPT,
+    DilResNet,
     EquivariantHybrid,
     Erwin,
     GraphViT,
@@ -20,11 +21,13 @@ from benchmarks.experiments.nets import (
     PointTransformer,
     PointTransformerV3,
     Transolver,
+    UNet,
     ViSNet,
 )
 from benchmarks.experiments.nets.gate_points import GatePoints
 from benchmarks.experiments.nets.graph import mesh_graph, neighbor_graph
 from benchmarks.experiments.regression import Regression
+from tests.benchmarks.nets.operators import operator
 from tests.benchmarks.tiny import TinyClouds, to_double
 
 HYBRID = {'mp_steps': [1, 1], 'depths': [1, 1], 'heads': [1, 2],
@@ -33,6 +36,8 @@ HYBRID = {'mp_steps': [1, 1], 'depths': [1, 1], 'heads': [1, 2],
 NETS = {
     'UPT': lambda out: UPT(2, 8, out, depths=(1, 1), heads=2, num_latents=4,
                            stride=4, k=4),
+    'DilResNet': lambda out: DilResNet(2, 4, out, num_blocks=1,
+                                       dilations=(1, 2), resolution=8),
     'EquivariantHybrid': lambda out: EquivariantHybrid(2, [8, 16], out,
                                                        **HYBRID),
     'Erwin': lambda out: Erwin(2, [8, 16], out, depths=[1, 1], heads=[1, 2],
@@ -54,6 +59,7 @@ NETS = {
     'PointTransformerV3': lambda out: PointTransformerV3(
         2, 8, out, num_layers=4, heads=2, patch_size=8, k=4),
     'Transolver': lambda out: Transolver(2, 16, out, num_layers=2, heads=2),
+    'UNet': lambda out: UNet(2, 4, out, num_levels=2, resolution=8),
 }
 # These return nothing but vectors.
 VECTOR_NETS = {
@@ -61,6 +67,13 @@ VECTOR_NETS = {
     'ViSNet': lambda out: ViSNet(2, 8, 2, cutoff=1., heads=2, k=4),
 }
 MESH_NETS = ['GAT', 'GraphViT', 'MeshGraphNet']
+# The waves of these are single precision.
+OPERATORS = {
+    'FNO': lambda out: operator('FNO', 2, 8, out, num_modes=4, num_layers=1,
+                                resolution=8, margin=1),
+    'GINO': lambda out: operator('GINO', 2, 8, out, num_modes=4, num_layers=1,
+                                 resolution=8),
+}
 EQUIVARIANT = {'EquivariantHybrid': NETS['EquivariantHybrid'], **VECTOR_NETS}
 
 
@@ -70,10 +83,10 @@ def net(request):
     return NETS[request.param]
 
 
-@pytest.fixture(params=[*NETS, *VECTOR_NETS])
+@pytest.fixture(params=[*NETS, *VECTOR_NETS, *OPERATORS])
 def any_net(request):
     torch.manual_seed(0)
-    return (NETS | VECTOR_NETS)[request.param]
+    return (NETS | VECTOR_NETS | OPERATORS)[request.param]
 
 
 @pytest.fixture(params=[2., None], ids=['periodic', 'open'])
@@ -139,7 +152,8 @@ def test_neighbors_cross_the_gaps_of_a_mesh():
 @pytest.mark.parametrize('cls, hidden', [
     (FLARE, 8), (partial(GAT, k=16), 8), (partial(GraphViT, k=16), 8),
     (MSPT, 8), (partial(MeshGraphNet, k=16), 8), (PointNet2, [8, 8, 8]),
-    (PointTransformerV3, 8), (Transolver, 8), (UPT, 8)],
+    (PointTransformerV3, 8), (Transolver, 8), (UPT, 8), (DilResNet, 4),
+    (UNet, 4)],
     ids=lambda arg: getattr(getattr(arg, 'func', arg), '__name__', ''))
 @pytest.mark.parametrize('box', [None, torch.tensor([[1., 2.]])])
 def test_in_the_plane_clouds_may_differ_in_size(cls, hidden, box):
@@ -223,7 +237,9 @@ def test_forces_and_what_they_learn_by(net, clouds):
                                 rel=1e-3), name
 
 
-def test_mixed_precision(net, clouds):
+@pytest.mark.parametrize('name', [*NETS, *OPERATORS])
+def test_mixed_precision(name, clouds):
+    net = (NETS | OPERATORS)[name]
     batch = Batch.from_data_list(clouds)
     for out in (1, 3):
         module = Regression(net(out), conservative=out == 1)
