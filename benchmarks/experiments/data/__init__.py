@@ -1,6 +1,7 @@
 r"""Clouds of points to learn from."""
 
 from benchmarks.experiments.data.bluff_bodies import BluffBodiesData
+from benchmarks.experiments.data.clouds import Clouds
 from benchmarks.experiments.data.field_clouds import FieldClouds
 from benchmarks.experiments.data.halo_mock import HaloMockData
 from benchmarks.experiments.data.md_trajectory import MDTrajectoryData
@@ -11,6 +12,6 @@ from benchmarks.experiments.data.perforated_plates import (
 from benchmarks.experiments.data.point_clouds import PointClouds
 from benchmarks.experiments.data.shapenet_car import ShapeNetCarData
 
-__all__ = ['BluffBodiesData', 'FieldClouds', 'HaloMockData',
-           'MDTrajectoryData', 'PDEBenchmarkData',
-           'PerforatedPlatesData', 'PointClouds', 'ShapeNetCarData']
+__all__ = ['BluffBodiesData', 'Clouds', 'FieldClouds', 'HaloMockData',
+           'MDTrajectoryData', 'PDEBenchmarkData', 'PerforatedPlatesData',
+           'PointClouds', 'ShapeNetCarData']

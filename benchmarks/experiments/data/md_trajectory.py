@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch_geometric.data import Data
 
-from benchmarks.experiments.data.point_clouds import SPLITS, PointClouds
+from benchmarks.experiments.data.clouds import SPLITS
+from benchmarks.experiments.data.point_clouds import PointClouds
 from torch_geometric_erwin.datasets import MDTrajectory
 
 
