@@ -9,9 +9,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from benchmarks.experiments.checkpoint_io import AtomicCheckpointIO
-from benchmarks.experiments.data import PointClouds
-from benchmarks.experiments.regression import Regression
+from benchmarks.experiments.data import Clouds
+from benchmarks.experiments.normalized import Normalized
 
+# What networks learn where a configuration does not say.
+TASK = 'benchmarks.experiments.regression.Regression'
 DEFAULTS = {'default_root_dir': 'runs', 'max_epochs': 100,
             'log_every_n_steps': 10}
 
@@ -25,12 +27,16 @@ class ExperimentCLI(LightningCLI):
     monitor = 'val/r2'
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        if self.subclass_mode_model:
+            parser.set_defaults({'model': {'class_path': TASK}})
         parser.add_argument('--name', default='experiment',
                             help='The name of the folder of its runs.')
 
     def after_instantiate_classes(self) -> None:
-        # So that `Regression.load_from_checkpoint(path)` finds its network.
-        self.model.hparams['net'] = self.config_dump['model']['net']
+        # So that `Regression.load_from_checkpoint(path)` finds its network,
+        # and any other task's class does.
+        model = self.config_dump['model']
+        self.model.hparams['net'] = model.get('init_args', model)['net']
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, 'trainer')
@@ -78,7 +84,8 @@ def main(args: list[str] | None = None, run: bool = True) -> ExperimentCLI:
         run: Whether to do what the command says; if set to :obj:`False`,
             there is no command and all is only set up.
     """
-    return ExperimentCLI(Regression, PointClouds, subclass_mode_data=True,
+    return ExperimentCLI(Normalized, Clouds, subclass_mode_model=True,
+                         subclass_mode_data=True,
                          trainer_defaults=dict(DEFAULTS),
                          seed_everything_default=0, args=args, run=run,
                          auto_configure_optimizers=False,

@@ -1,4 +1,3 @@
-import copy
 from typing import Any
 
 import torch
@@ -9,12 +8,11 @@ from torch_geometric.utils import scatter
 from torchmetrics import MeanSquaredError, MetricCollection, R2Score
 
 from benchmarks.experiments.data import PointClouds
-from benchmarks.experiments.optimized import Optimized
+from benchmarks.experiments.normalized import Normalized
 from benchmarks.experiments.relative_l2 import RelativeL2
-from torch_geometric_erwin.ops.distance import at_least_float
 
 
-class Regression(Optimized):
+class Regression(Normalized):
     r"""Learns a vector, such as a velocity or a force, or the values of some
     fields for every point.
 
@@ -52,10 +50,6 @@ class Regression(Optimized):
         ValueError: If an argument is out of range; on setup, if network and
             data do not fit each other.
     """
-    mean: Tensor
-    scale: Tensor
-    length: Tensor
-
     def __init__(
         self,
         net: torch.nn.Module,
@@ -65,12 +59,10 @@ class Regression(Optimized):
         warmup: float = 0.05,
         clip: float = 1.,
     ) -> None:
-        super().__init__(net, lr, weight_decay, warmup, clip)
+        super().__init__(net, lr=lr, weight_decay=weight_decay,
+                         warmup=warmup, clip=clip)
         self.save_hyperparameters(ignore='net')
         self.conservative = conservative
-        self.register_buffer('mean', torch.zeros(()))
-        self.register_buffer('scale', torch.ones(()))
-        self.register_buffer('length', torch.ones(()))
         self.metrics = torch.nn.ModuleDict({
             stage: MetricCollection({
                 'r2': R2Score(multioutput='variance_weighted'),
@@ -79,37 +71,17 @@ class Regression(Optimized):
             }, prefix=f'{stage}/') for stage in ('val', 'test')
         })
 
-    def setup(self, stage: str) -> None:
-        r"""Takes over the units of the data."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if data is None:
-            return
-        self._check_fit(data)
-        self._set_units(mean=data.mean, scale=data.scale)
-        self.length.fill_(data.length)
-
     def _check_fit(self, data: PointClouds) -> None:
         if self.conservative and not data.is_vector:
             raise ValueError("Expected 'conservative' to be False for these "
                              "data, which are no vectors (got True)")
         out_channels = 1 if self.conservative else data.out_channels
-        for name, want in (('in_channels', data.num_features),
-                           ('out_channels', out_channels)):
-            got = getattr(self.net, name, want)
-            if got not in (want, -1):
-                raise ValueError(f"Expected 'net' to have '{name}' of {want} "
-                                 f"for these data (got {got})")
+        self._check_channels(data.num_features, out_channels)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        r"""Makes room for as many fields as the checkpoint has."""
-        state = checkpoint['state_dict']
-        state.setdefault('mean', self.mean)  # before there were fields
-        self._set_units(mean=state['mean'], scale=state['scale'])
-
-    def _set_units(self, **units: float | Tensor) -> None:
-        for key, value in units.items():
-            value = torch.as_tensor(value)
-            setattr(self, key, value.to(getattr(self, key), copy=True))
+        # Before there were fields, there was no mean.
+        checkpoint['state_dict'].setdefault('mean', self.mean)
+        super().on_load_checkpoint(checkpoint)
 
     def forward(self, data: Batch) -> Tensor:
         r"""Predicts the targets, shape :math:`(N, D)`, or :math:`(N, C)` for
@@ -138,27 +110,11 @@ class Regression(Optimized):
                                         create_graph=self.training)
         return -grad
 
-    def _run_net(self, data: Batch, channels: int) -> Tensor:
-        data = copy.copy(data)
-        data.pos = data.pos / self.length
-        if 'box' in data:
-            data.box = data.box / self.length
-        out = self.net(data)
-        if out.shape != (data.num_nodes, channels):
-            raise ValueError(f"Expected 'net' to return shape "
-                             f"{[data.num_nodes, channels]} "
-                             f"(got {list(out.shape)})")
-        return at_least_float(out)
-
     def loss(self, pred: Tensor, data: Batch) -> Tensor:
         return F.mse_loss(pred / self.scale, data.y / self.scale)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.loss(self(batch), batch)
-        lr = self.trainer.optimizers[0].param_groups[0]['lr']
-        self.log('train/loss', loss, prog_bar=True, batch_size=batch.num_nodes)
-        self.log('train/lr', lr, batch_size=batch.num_nodes)
-        return loss
+        return self._log_training(self.loss(self(batch), batch), batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, 'val')

@@ -124,7 +124,9 @@ def test_print_config(cli, capsys):
     with pytest.raises(SystemExit):
         cli('fit', '--print_config')
     text = capsys.readouterr().out
-    assert yaml.safe_load(text)['model']['warmup'] == 0.05
+    model = yaml.safe_load(text)['model']
+    assert model['class_path'].endswith('.Regression')
+    assert model['init_args']['warmup'] == 0.05
     assert re.search(r'default_root_dir: \S+', text)
 
 
