@@ -40,6 +40,9 @@ class Erwin(torch.nn.Module):
             (default: :obj:`3`)
         rotations (list[float], optional): The orientations of the tree, in
             degrees, that blocks take in turn. (default: :obj:`[0., 45.]`)
+        mesh (bool, optional): If set to :obj:`True`, messages in the
+            embedding run on the edges of clouds in place of those to nearest
+            neighbors. (default: :obj:`False`)
         attention (str, optional): What attention depends on; see
             :func:`~benchmarks.experiments.nets.ablation.restrict`.
             (default: :obj:`"content"`)
@@ -61,12 +64,14 @@ class Erwin(torch.nn.Module):
         dropout: float = 0.,
         dim: int = 3,
         rotations: Sequence[float] = (0., 45.),
+        mesh: bool = False,
         attention: Attention = 'content',
         relative_positions: bool = True,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = out_channels
+        self.mesh = mesh
         self.model = ErwinTransformer(
             in_channels, hidden_channels, out_channels, depths=depths,
             heads=heads, ball_sizes=ball_sizes, strides=strides, k=k,
@@ -78,4 +83,5 @@ class Erwin(torch.nn.Module):
     def forward(self, data: Batch) -> Tensor:
         box = data.box if 'box' in data else None
         tree = self.model.build_tree(data.pos, ptr=data.ptr, box=box)
-        return self.model(data.x, tree)
+        return self.model(data.x, tree,
+                          data.edge_index if self.mesh else None)
