@@ -21,7 +21,7 @@ from torch_geometric_erwin.datasets.lattice_boltzmann import LatticeBoltzmann
 CELL = 0.05  # m
 DENSITY = 1.2  # kg / m³
 UNIT = 50.  # m/s for each cell a step
-VISCOSITY = 0.006  # in units of the lattice
+VISCOSITY = 0.012  # in units of the lattice
 FORCE = 2e-3
 STRIDE = 2  # cells between nodes
 
