@@ -70,7 +70,7 @@ class FieldClouds(PointClouds):
                 for split, clouds in fields.items()}
 
     def to_cloud(self, data: Data) -> Data:
-        kept = {key: data[key] for key in ('normal', 'edge_index')
+        kept = {key: data[key] for key in ('normal', 'edge_index', 'face')
                 if key in data}
         return Data(x=self.features(data), pos=data.pos, y=data.y, **kept)
 

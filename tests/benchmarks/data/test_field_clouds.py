@@ -222,7 +222,8 @@ def test_plates(plates):
     data = PerforatedPlatesData(plates, **PLATES, augment=True)
     data.setup()
     batch = Batch.from_data_list(data.clouds['train'])
-    assert sorted(batch[0].keys()) == ['edge_index', 'pos', 'x', 'y']
+    assert sorted(batch[0].keys()) == ['edge_index', 'face', 'pos', 'x',
+                                        'y']
     mirrored = data.mirror(batch.clone(), -torch.ones(400))
     want = torch.stack([1 - batch.pos[:, 0], batch.pos[:, 1]], dim=1)
     assert torch.allclose(mirrored.pos, want)
@@ -244,7 +245,7 @@ def test_cars(cars):
         5, 2, 2]
     assert data.mean.item() == pytest.approx(-36.3099)
     cloud = data.clouds['train'][0]
-    assert sorted(cloud.keys()) == ['edge_index', 'pos', 'x', 'y']
+    assert sorted(cloud.keys()) == ['edge_index', 'face', 'pos', 'x', 'y']
     mean, std = data.known_units()['pos']
     assert torch.equal(cloud.x, (cloud.pos - mean) / std)
 
