@@ -102,8 +102,13 @@ def place(data: Batch, resolution: int,
     The grid fills the periodic box of a cloud where there is one. Or else it
     fills the cloud's bounding box and :obj:`margin` cells on every side; a
     bounding box as good as flat is taken for one cell thick.
+
+    Raises:
+        ValueError: If :obj:`box` holds anything but positive, finite edges,
+            shape :math:`(B, D)`: grids do not follow lattices.
     """
     if 'box' in data:
+        check_edges(data.box, data.num_graphs, data.pos.size(1))
         cell = data.box / resolution
         return (data.pos / cell[data.batch]).remainder(resolution), cell
     low, high = (scatter(data.pos, data.batch, dim_size=data.num_graphs,
@@ -111,6 +116,15 @@ def place(data: Batch, resolution: int,
     num_cells = resolution - 1 - 2 * margin
     cell = cell_size(high - low, num_cells)
     return margin + (data.pos - low[data.batch]) / cell[data.batch], cell
+
+
+def check_edges(box: Tensor, num_clouds: int, dim: int) -> None:
+    if box.shape != (num_clouds, dim):
+        raise ValueError(f"Expected 'box' to have edges of shape "
+                         f"[{num_clouds}, {dim}] (got {list(box.shape)})")
+    if not ((box > 0) & box.isfinite()).all():
+        raise ValueError(f"Expected 'box' to have positive, finite edges "
+                         f"(got {box.tolist()})")
 
 
 def cell_size(side: Tensor, num_cells: int) -> Tensor:

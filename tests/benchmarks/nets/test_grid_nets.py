@@ -91,6 +91,17 @@ def test_a_box_has_no_border():
     assert torch.allclose(grid, want, atol=1e-10)
 
 
+@pytest.mark.parametrize('box, match', [
+    (torch.eye(2).unsqueeze(0), r'shape \[1, 2\] .*got \[1, 2, 2\]'),
+    (torch.ones(1, 3), r'shape \[1, 2\] .*got \[1, 3\]'),
+    (torch.tensor([[1., 0.]]), r'positive.*got \[\[1.0, 0.0\]\]'),
+    (torch.tensor([[1., torch.inf]]), r'positive.*got \[\[1.0, inf\]\]'),
+])
+def test_bad_boxes(box, match):
+    with pytest.raises(ValueError, match=f"Expected 'box' to have .*{match}"):
+        place(make_batch(5, box=box), 8)
+
+
 def test_flat_clouds_and_single_points():
     pos = torch.tensor([[0., 5.], [4., 5.], [1., 5. + 1e-9], [3., 3.]])
     data = Batch(pos=pos.double(), batch=torch.tensor([0, 0, 0, 1]), x=pos,
@@ -190,6 +201,34 @@ def test_dilated_convolutions_see_far_enough():
                                 grid)
     seen = grad[0].abs().sum(0).nonzero().flatten()
     assert seen.min() == 32 - 16 and seen.max() == 32 + 16
+
+
+def test_dilated_blocks_add_to_what_they_see():
+    net = DilResNet(2, 4, 3, num_blocks=2, dilations=(1, 2), resolution=8,
+                    dim=2)
+    grid = torch.randn(1, 5, 8, 8)
+    assert not torch.allclose(net.process(grid, True),
+                              net.decoder(net.encoder(grid, True), True))
+    for param in net.blocks.parameters():
+        torch.nn.init.zeros_(param)
+    assert torch.equal(net.process(grid, True),
+                       net.decoder(net.encoder(grid, True), True))
+
+
+def test_unet_sees_every_level_and_past_the_coarser_ones():
+    net = UNet(2, 4, 3, num_levels=3, resolution=8, dim=2)
+    grid = torch.randn(1, 5, 8, 8)
+
+    def sees():  # by the gradients of the first weights of each level
+        weights = [block.convs[0].conv.weight for block in net.encoder]
+        grads = torch.autograd.grad(net.process(grid, False).square().sum(),
+                                    weights, materialize_grads=True)
+        return [bool(grad.abs().max() > 1e-6) for grad in grads]
+
+    assert sees() == [True, True, True]
+    for level, want in enumerate([[True, True, False], [True, False, False]]):
+        torch.nn.init.zeros_(net.ups[level].weight)
+        assert sees() == want
 
 
 @pytest.mark.parametrize('name, kwargs, match', [
