@@ -20,7 +20,7 @@ from torch_geometric.loader import DataLoader
 from torchmetrics.functional import mean_squared_error, r2_score
 
 from benchmarks.experiments import figures
-from benchmarks.experiments.data import PointClouds
+from benchmarks.experiments.data import Clouds
 from benchmarks.experiments.regression import Regression
 from benchmarks.experiments.runs import CONFIGS, Run, train
 from benchmarks.speed.report import Table, command, machine, versions, write
@@ -45,9 +45,9 @@ class Result:
     seconds: float | None = None  # for each step
 
 
-def load_data(task: str, options: Sequence[str]) -> PointClouds:
+def load_data(task: str, options: Sequence[str]) -> Clouds:
     parser = ArgumentParser()
-    parser.add_subclass_arguments(PointClouds, 'data')
+    parser.add_subclass_arguments(Clouds, 'data')
     config = parser.parse_args([f'--data={CONFIGS}/data/{task}.yaml',
                                 *options])
     data = parser.instantiate(config).data
@@ -56,7 +56,7 @@ def load_data(task: str, options: Sequence[str]) -> PointClouds:
     return data
 
 
-def linear_theory(data: PointClouds) -> tuple[str, Tensor]:
+def linear_theory(data: Clouds) -> tuple[str, Tensor]:
     r"""Predicts velocities as cosmologists do, with the smoothing that is
     best for the validation clouds.
     """
@@ -78,7 +78,7 @@ def load_model(run: Run) -> Regression:
 
 
 @torch.no_grad()
-def predict(model: Regression, data: PointClouds) -> Tensor:
+def predict(model: Regression, data: Clouds) -> Tensor:
     # One cloud at a time: the size of batches does not matter.
     return torch.cat([model(batch) for batch in DataLoader(
         data.clouds['test'], batch_size=1)])
@@ -95,7 +95,7 @@ def judge(name: str, pred: Tensor, y: Tensor,
     return result
 
 
-def compare(task: str, nets: Sequence[str], data: PointClouds, minutes: float,
+def compare(task: str, nets: Sequence[str], data: Clouds, minutes: float,
             seed: int, out: Path, options: Sequence[str],
             console: Console) -> list[Result]:
     r"""Trains, tests and draws for one seed."""

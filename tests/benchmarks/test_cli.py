@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from benchmarks.experiments.cli import main
 from benchmarks.experiments.data import MDTrajectoryData
 from benchmarks.experiments.regression import Regression
+from benchmarks.experiments.unsteady_flow import UnsteadyFlow
 
 CONFIGS = Path(__file__).parents[2] / 'benchmarks' / 'configs'
 ENERGY = ('--model.conservative=true', '--model.net.out_channels=1')
@@ -23,9 +24,12 @@ def test_configs(path, tmp_path):
     cli = main(['--config', str(path),
                 f'--trainer.default_root_dir={tmp_path}'], run=False)
     assert cli.config['name'] == path.stem
-    assert cli.model.conservative == path.stem.endswith('energy')
+    energy = getattr(cli.model, 'conservative', False)
+    assert energy == path.stem.endswith('energy')
     is_md = path.stem.startswith('md')
     assert isinstance(cli.datamodule, MDTrajectoryData) == is_md
+    unsteady = path.stem.startswith(('eagle', 'moving_jet'))
+    assert isinstance(cli.model, UnsteadyFlow) == unsteady
     assert not any(tmp_path.iterdir())
 
 
