@@ -37,8 +37,7 @@ def cross(a: Tensor, b: Tensor) -> Tensor:
 
 
 def draw_vorticity(window: Data, states: Mapping[str, Tensor],
-                   steps: Sequence[int], seconds: float | None = None,
-                   ) -> Figure:
+                   steps: Sequence[int]) -> Figure:
     r"""Draws the vorticity of several flows, one a row, at some steps.
 
     Args:
@@ -47,7 +46,6 @@ def draw_vorticity(window: Data, states: Mapping[str, Tensor],
         states (dict): What to call each flow and its states, shape
             :math:`(N, S, 4)`.
         steps (list[int]): Which steps, one a column.
-        seconds (float, optional): How long a step takes.
     """
     shape = len(states), len(steps)
     figure = Figure(figsize=(3.4 * shape[1] + 0.6, 1.8 * shape[0] + 0.4),
@@ -61,8 +59,7 @@ def draw_vorticity(window: Data, states: Mapping[str, Tensor],
             picture = draw_flow(ax, window, state, step, limit)
         row[0].set_ylabel(f'{name}\ny')
     for ax, step in zip(axes[0], steps, strict=True):
-        after = '' if seconds is None else f', {step * seconds:.3g} s'
-        ax.set_title(f'step {step}{after}')
+        ax.set_title(f'step {step}')
     for ax in axes[-1]:
         ax.set_xlabel('x')
     figure.colorbar(picture, ax=axes, label='vorticity', extend='both',
@@ -90,15 +87,13 @@ def faces(window: Data, step: int) -> Tensor:
     return window.face[:, window.face_step == step]
 
 
-def draw_errors(curves: Mapping[str, Tensor],
-                units: tuple[str, str] = ('', '')) -> Figure:
+def draw_errors(curves: Mapping[str, Tensor]) -> Figure:
     r"""Draws errors against the number of steps that were predicted: those
     of each step, thin, and their average up to it.
 
     Args:
         curves (dict): What :class:`RolloutError` computes, shape
             :math:`(T, 2)`, of each network.
-        units (tuple): Those of velocities and pressures.
     """
     figure = Figure(figsize=(8, 3.3), layout='constrained')
     for i, (ax, name) in enumerate(zip(
@@ -110,8 +105,7 @@ def draw_errors(curves: Mapping[str, Tensor],
                     alpha=0.5)
             ax.plot(steps, running_mean(curve)[:, i].numpy(), color=color,
                     label=net)
-        unit = f', {units[i]}' if units[i] else ''
-        ax.set(xlabel='steps', ylabel=f'RMSE of the {name}{unit}',
+        ax.set(xlabel='steps', ylabel=f'RMSE of the {name}',
                xscale='log', yscale='log')
         ax.grid(alpha=0.3)
     ax.legend(frameon=False)

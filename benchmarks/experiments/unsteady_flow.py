@@ -207,10 +207,13 @@ def edges_by_step(data: Batch) -> tuple[Tensor, ...]:
 
 def persistence(data: Batch) -> Tensor:
     r"""What would be if flows stayed as they are, shape
-    :math:`(N, S, 4)`.
+    :math:`(N, S, 4)`, but for what boundaries leave behind.
     """
-    return torch.where(is_boundary(data.node_type)[..., None], data.y,
-                       data.y[:, :1])
+    states, fixed = [data.y[:, 0]], is_boundary(data.node_type)
+    for truth, known in zip(data.y.unbind(1)[1:], fixed.unbind(1)[1:],
+                            strict=True):
+        states.append(torch.where(known[:, None], truth, states[-1]))
+    return torch.stack(states, dim=1)
 
 
 def check_finite(states: Tensor) -> None:

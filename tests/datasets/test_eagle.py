@@ -7,15 +7,17 @@ import torch
 from torch_geometric.loader import DataLoader
 from torch_geometric.utils import coalesce, is_undirected
 
+from tests.datasets.eagle_writer import (
+    MESHES,
+    POINTS,
+    SPLITS,
+    STEPS,
+    make_arrays,
+    write,
+    write_all,
+)
 from torch_geometric_erwin.datasets import EAGLE
 from torch_geometric_erwin.datasets.array_files import open_npz
-
-STEPS, POINTS = 12, 5
-SPLITS = {'train': ['Cre/1/1', 'Tri/2/1'], 'valid': ['Spl/3/2'],
-          'test': ['Tri/4/1']}
-# Two meshes of the same points, in turn.
-MESHES = ([[0, 1, 2], [0, 2, 3], [0, 3, 4]],
-          [[0, 1, 4], [1, 2, 4], [2, 3, 4]])
 
 
 class Trap:
@@ -27,32 +29,9 @@ class Trap:
         return os.mkdir, (str(self.path),)
 
 
-def make_arrays(seed, points=POINTS):
-    rng = np.random.default_rng(seed)
-    arrays = {name: rng.normal(size=(STEPS, points)).astype(np.float32)
-              for name in ('VX', 'VY', 'PS', 'PG')}
-    arrays['pointcloud'] = rng.normal(size=(STEPS, points, 2))
-    arrays['mask'] = rng.choice([0, 2, 4, 5, 6], size=(STEPS, points))
-    return arrays
-
-
-def write(folder, seed, save=np.savez, **changes):
-    arrays = {**make_arrays(seed), **changes}
-    folder.mkdir(parents=True, exist_ok=True)
-    save(folder / 'sim.npz', **{name: array for name, array in arrays.items()
-                                if array is not None})
-    triangles = np.array([MESHES[i % 2] for i in range(STEPS)], np.int32)
-    np.save(folder / 'triangles.npy', triangles)
-
-
 @pytest.fixture
 def root(tmp_path):
-    (tmp_path / 'Splits').mkdir()
-    for split, names in SPLITS.items():
-        (tmp_path / 'Splits' / f'{split}.txt').write_text(
-            '\n'.join(names) + '\n')
-        for name in names:
-            write(tmp_path / name, seed=int(name[4]))
+    write_all(tmp_path)
     return tmp_path
 
 
