@@ -153,6 +153,13 @@ def test_order_of_points(grid_net):
     assert torch.allclose(net(turned), net(data)[perm], atol=1e-5)
 
 
+def test_nor_do_clouds_mix_in_training(grid_net):
+    net = grid_net(resolution=8, dim=2).train()
+    data = make_batch(30, 1, 12, dtype=torch.float)
+    alone = [net(Batch.from_data_list([data[i]])) for i in range(3)]
+    assert torch.allclose(net(data), torch.cat(alone), atol=1e-5)
+
+
 @pytest.mark.parametrize('name', ['UNet', 'DilResNet', 'FNO'])
 def test_moving_a_periodic_cloud_by_whole_cells(name):
     torch.manual_seed(0)
