@@ -7,7 +7,8 @@ from torch_geometric_erwin.datasets import MovingJet
 class MovingJetData(UnsteadyFlows):
     r"""The windows of :class:`~torch_geometric_erwin.datasets.MovingJet`.
     Its simulations begin with air at rest, so that validation and test
-    windows do not begin at once.
+    windows do not begin at once. Making one takes four seconds of a core, by
+    default, and it has 1,600 to 1,900 nodes and 12 MB.
 
     Args:
         root (str, optional): Where to keep the simulations.
