@@ -35,7 +35,7 @@ struct Args {
   const float* bias;        // [outputs]
   const float* weight_out;  // [channels, hidden]
   const float* bias_out;    // [channels]
-  const float* residual;    // as `out`
+  const float* residual;    // as `out`, which a gradient's may be
   const float* grad;        // [rows, outputs], or channels of SwiGLU
   float* out;               // the result, or the gradient of `x`
   float* d_offset;          // [rows, dim]

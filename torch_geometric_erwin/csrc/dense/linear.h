@@ -35,9 +35,12 @@ static void backward(const Args& a, const Plan& p, const float* packed,
                      const Group& group, int64_t begin, int64_t rows) {
   if (!a.out) return;
   begin += group.begin;
+  const int64_t at = begin * a.channels;
+  // Read before anything is written, as it may be where the result goes.
+  const Rows from = a.residual ? Rows{a.residual + at, a.channels} : zeros();
   multiply({a.grad + begin * a.outputs, a.outputs}, rows, p.panels[0], packed,
-           0, a.outputs, 0, a.channels, zeros(), {nullptr, 0},
-           a.out + begin * a.channels, a.channels);
+           0, a.outputs, 0, a.channels, from, {nullptr, 0},
+           a.out + at, a.channels);
 }
 
 static std::vector<Total> totals(const Args& a, const Plan&, const Group& g) {

@@ -10,10 +10,10 @@ namespace points {
 enum Op {
   kAssemble = 0,          // queries, keys and values
   kRelative = 1,          // of the heads' sums
-  kHidden = 2,            // vectors, normalized, and lengths
+  kHide = 2,              // vectors, normalized, and lengths
   kGate = 3,              // times hidden vectors
   kGateBackward = 4,
-  kHiddenBackward = 5,
+  kHideBackward = 5,
   kRelativeBackward = 6,
   kAssembleBackward = 7,
 };
@@ -27,7 +27,6 @@ struct Args {
   const float* pos_vec;  // [heads, 2, vectors]
   const float* qkv;      // [points, heads, 3, scalars + vectors]
   float* lifted;         // [points, dim, heads, 3, vectors]
-  float* unit;           // [points]
   float* rows;           // [points, heads, 3, E]
   float* out;            // [points, heads, E]
   float* sums;           // [points, heads, scalars + vectors]
@@ -36,8 +35,9 @@ struct Args {
   float* lengths;        // [points, number]
   float* gate;           // [points, number]
   float* product;        // [points, dim, number]
-  float* along;          // [points]
-  const float* d_rows;   // and so on, as what they are gradients of
+  const float* residual;  // as `d_vec`, which it may be
+  float* d_vec;          // and so on, as what they are gradients of
+  const float* d_rows;
   const float* d_sums;
   const float* d_lengths;
   float* d_qkv;

@@ -63,11 +63,12 @@ def norm_linear_backward(
     grad: Tensor, x: Tensor, scale: Tensor, eps: float, offset: Tensor,
     pos_weight: Tensor, pos_bias: Tensor, weight: Tensor,
     residual_grad: Tensor | None, needs_offset: bool,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor]:
     r"""Returns the gradients of the forward pass' tensors, in its order, and
-    adds :obj:`residual_grad` to that of :obj:`x`.
+    adds :obj:`residual_grad` to that of :obj:`x`, which may replace it.
     """
-    out = _like(x)
+    out = _like(x) if out is None else out
     d_offset = _like(offset) if needs_offset else None
     sums = {'scale': _like(scale), 'pos_weight': _like(pos_weight),
             'pos_bias': _like(pos_bias), 'weight': _like(weight),
@@ -80,25 +81,31 @@ def norm_linear_backward(
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None,
-           residual: Tensor | None = None) -> Tensor:
-    out = fresh(x, x.size(0), weight.size(0))
+           residual: Tensor | None = None,
+           out: Tensor | None = None) -> Tensor:
+    r"""Writes the result to :obj:`out`, if it is given."""
+    out = fresh(x, x.size(0), weight.size(0)) if out is None else out
     _call('linear', out, x=x, weight=weight, bias=bias, residual=residual)
     return out
 
 
 def linear_backward(
     grad: Tensor, x: Tensor, weight: Tensor, needs_x: bool = True,
+    residual_grad: Tensor | None = None, out: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    r"""Returns the gradients of rows, weight and bias."""
-    out = _like(x) if needs_x else None
+    r"""Returns the gradients of rows, weight and bias, and adds
+    :obj:`residual_grad` to the first, which may replace it.
+    """
+    out = _like(x) if needs_x and out is None else out
     sums = {'weight': _like(weight), 'bias': grad.new_empty(grad.size(1))}
-    _call('linear', out, 0., sums, x=x, weight=weight, grad=grad)
+    _call('linear', out, 0., sums, x=x, weight=weight, grad=grad,
+          residual=residual_grad)
     return out, sums['weight'], sums['bias']
 
 
 def swiglu(x: Tensor, scale: Tensor, eps: float, w_in: Tensor, b_in: Tensor,
-           w_out: Tensor, b_out: Tensor) -> Tensor:
-    out = _like(x)
+           w_out: Tensor, b_out: Tensor, out: Tensor | None = None) -> Tensor:
+    out = _like(x) if out is None else out
     _call('swiglu', out, eps, x=x, scale=scale, weight=w_in, bias=b_in,
           weight_out=w_out, bias_out=b_out)
     return out
@@ -106,10 +113,10 @@ def swiglu(x: Tensor, scale: Tensor, eps: float, w_in: Tensor, b_in: Tensor,
 
 def swiglu_backward(
     grad: Tensor, x: Tensor, scale: Tensor, eps: float, w_in: Tensor,
-    b_in: Tensor, w_out: Tensor,
+    b_in: Tensor, w_out: Tensor, out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     r"""Returns the gradients of the forward pass' tensors, in its order."""
-    out = _like(x)
+    out = _like(x) if out is None else out
     sums = {'scale': _like(scale), 'weight': _like(w_in), 'bias': _like(b_in),
             'weight_out': _like(w_out),
             'bias_out': grad.new_empty(grad.size(1))}

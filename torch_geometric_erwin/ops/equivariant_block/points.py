@@ -8,16 +8,17 @@ import ctypes
 import torch
 from torch import Tensor
 
-from torch_geometric_erwin.ops.native import fresh, library
+from torch_geometric_erwin.ops.native import fresh, library, widest
 from torch_geometric_erwin.ops.vectors import EPS, EPS_NORM
 
+WIDEST = widest()  # of the variants; tests take others
 OPS = {'assemble': 0, 'relative': 1, 'hide': 2, 'gate': 3,
        'gate_backward': 4, 'hide_backward': 5, 'relative_backward': 6,
        'assemble_backward': 7}
-TENSORS = ('vec', 'offset', 'pos_vec', 'qkv', 'lifted', 'unit', 'rows', 'out',
-           'sums', 'turn', 'hidden', 'lengths', 'gate', 'product', 'along',
-           'd_rows', 'd_sums', 'd_lengths', 'd_qkv', 'd_lifted', 'd_out',
-           'd_turn', 'd_gate', 'd_offset', 'd_pos_vec')
+TENSORS = ('vec', 'offset', 'pos_vec', 'qkv', 'lifted', 'rows', 'out', 'sums',
+           'turn', 'hidden', 'lengths', 'gate', 'product', 'residual',
+           'd_vec', 'd_rows', 'd_sums', 'd_lengths', 'd_qkv', 'd_lifted',
+           'd_out', 'd_turn', 'd_gate', 'd_offset', 'd_pos_vec')
 
 
 class _Args(ctypes.Structure):
@@ -32,38 +33,33 @@ class _Args(ctypes.Structure):
 
 
 def assemble(qkv: Tensor, lifted: Tensor, vec: Tensor, offset: Tensor,
-             pos_vec: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns queries, keys and values of all heads, and one over the root
-    mean square of vectors, by which :obj:`lifted` is multiplied in place.
+             pos_vec: Tensor, rows: Tensor) -> None:
+    r"""Makes :obj:`rows`, queries, keys and values of all heads, of scalars
+    and of what linear maps make of vectors, before these are normalized.
     """
-    n, dim = offset.shape
-    heads, _, u = pos_vec.shape
-    both = qkv.size(1) // (3 * heads)
-    rows = fresh(qkv, n, heads, 3, both + dim * u)
-    unit = qkv.new_empty(n)
-    _call('assemble', vec, pos_vec, both - u, qkv=qkv, lifted=lifted,
-          offset=offset, rows=rows, unit=unit)
-    return rows, unit
+    both = rows.size(3) - offset.size(1) * pos_vec.size(2)
+    _call('assemble', vec, pos_vec, both - pos_vec.size(2), qkv=qkv,
+          lifted=lifted, offset=offset, rows=rows)
 
 
 def assemble_backward(
-    d_rows: Tensor, rows: Tensor, lifted: Tensor, vec: Tensor, unit: Tensor,
-    offset: Tensor, pos_vec: Tensor, d_offset: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    d_rows: Tensor, rows: Tensor, vec: Tensor, offset: Tensor,
+    pos_vec: Tensor, d_offset: Tensor, d_vec: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
     r"""Returns the gradients of scalars, of vectors before they are
-    multiplied, of their length, and of positions' weight; adds to that of
-    offsets.
+    normalized, and of positions' weight; adds to those of offsets and, by way
+    of their length, of vectors.
     """
     n, heads, _, width = rows.shape
-    both = width - offset.size(1) * pos_vec.size(2)
+    (_, dim), u = offset.shape, pos_vec.size(2)
+    both = width - dim * u
     d_qkv = fresh(rows, n, heads * 3 * both)
-    d_lifted = fresh(lifted, *lifted.shape)
-    along, d_pos_vec = torch.empty_like(unit), torch.empty_like(pos_vec)
-    _call('assemble_backward', vec, pos_vec, both - pos_vec.size(2),
-          d_rows=d_rows, rows=rows, lifted=lifted, unit=unit, offset=offset,
-          d_offset=d_offset, d_qkv=d_qkv, d_lifted=d_lifted, along=along,
-          d_pos_vec=d_pos_vec)
-    return d_qkv, d_lifted, along, d_pos_vec
+    d_lifted = fresh(rows, n, dim, heads * 3 * u)
+    d_pos_vec = torch.empty_like(pos_vec)
+    _call('assemble_backward', vec, pos_vec, both - u, d_rows=d_rows,
+          rows=rows, offset=offset, d_offset=d_offset, d_qkv=d_qkv,
+          d_lifted=d_lifted, residual=d_vec, d_vec=d_vec, d_pos_vec=d_pos_vec)
+    return d_qkv, d_lifted, d_pos_vec
 
 
 def relative(out: Tensor, offset: Tensor,
@@ -82,36 +78,33 @@ def relative(out: Tensor, offset: Tensor,
 
 def relative_backward(d_sums: Tensor, d_turn: Tensor, sums: Tensor,
                       turn: Tensor, out: Tensor, offset: Tensor,
-                      pos_vec: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns the gradients of the heads' sums and of offsets."""
-    d_out, d_offset = fresh(out, *out.shape), torch.empty_like(offset)
+                      pos_vec: Tensor, d_out: Tensor,
+                      d_offset: Tensor) -> None:
+    r"""Makes the gradients of the heads' sums and of offsets."""
     u = pos_vec.size(2)
     scalars = out.size(2) - (1 + offset.size(1)) * u
     _call('relative_backward', turn, pos_vec, scalars, d_sums=d_sums,
           d_turn=d_turn, sums=sums, turn=turn, out=out, offset=offset,
           d_out=d_out, d_offset=d_offset)
-    return d_out, d_offset
 
 
-def hide(hidden: Tensor, vec: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns lengths of hidden vectors, and one over the root mean square of
-    vectors, by which :obj:`hidden` is multiplied in place.
+def hide(hidden: Tensor, vec: Tensor) -> Tensor:
+    r"""Returns lengths of hidden vectors, and divides these, in place, by the
+    root mean square of vectors.
     """
     lengths = fresh(hidden, hidden.size(0), hidden.size(2))
-    unit = hidden.new_empty(hidden.size(0))
-    _call('hide', vec, hidden=hidden, lengths=lengths, unit=unit)
-    return lengths, unit
+    _call('hide', vec, hidden=hidden, lengths=lengths)
+    return lengths
 
 
 def hide_backward(grad: Tensor, d_lengths: Tensor, hidden: Tensor,
-                  lengths: Tensor, vec: Tensor, unit: Tensor) -> Tensor:
-    r"""Makes the gradient of hidden vectors that of vectors before they are
-    multiplied, in place; returns that of their length.
+                  lengths: Tensor, vec: Tensor, residual: Tensor,
+                  d_vec: Tensor) -> None:
+    r"""Makes the gradient of hidden vectors, in place, that of what they were
+    before; makes that of vectors by way of their length, plus a residual.
     """
-    along = torch.empty_like(unit)
     _call('hide_backward', vec, product=grad, d_lengths=d_lengths,
-          hidden=hidden, lengths=lengths, unit=unit, along=along)
-    return along
+          hidden=hidden, lengths=lengths, residual=residual, d_vec=d_vec)
 
 
 def gate(factor: Tensor, hidden: Tensor) -> Tensor:
@@ -146,6 +139,6 @@ def _call(op: str, vec: Tensor, pos_vec: Tensor | None = None,
         heads=heads, scalars=scalars, vectors=vectors,
         number=tensors['hidden'].size(2) if 'hidden' in tensors else 0,
         eps=EPS, eps_norm=EPS_NORM, num_threads=torch.get_num_threads())
-    if lib.tge_points(ctypes.byref(args), OPS[op]) == 2:
+    if lib.tge_points(ctypes.byref(args), OPS[op], WIDEST) == 2:
         raise MemoryError(f'Not enough memory for vectors of {vec.size(0)} '
                           f'points')

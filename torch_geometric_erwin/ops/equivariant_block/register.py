@@ -82,12 +82,9 @@ def _fake_forward(x: Tensor, vec: Tensor, far: Tensor, offset: Tensor,
                   pos: Tensor, *args: Any) -> tuple[Tensor, ...]:
     w = BlockWeights._make(args[:len(BlockWeights._fields)])
     (n, dim, _), (heads, _, number) = vec.shape, w.pos_vec.shape
-    both, hidden = w.qkv.size(0) // (3 * heads), w.hidden.size(0)
-    width = both + dim * number
-    shapes = [x.shape, vec.shape, (n, ), (n, dim, 3 * heads * number),
-              (n, heads, 3, width), (n, heads, width), (n, heads),
-              (n, dim, heads * number), (n, heads * both), vec.shape, (n, ),
-              (n, dim, hidden), (n, hidden), x.shape, (n, hidden)]
+    width = w.qkv.size(0) // (3 * heads) + dim * number
+    shapes = [x.shape, vec.shape, (n, heads, 3, width), (n, heads, width),
+              (n, heads), x.shape]
     return tuple(x.new_empty(shape) for shape in shapes)
 
 
