@@ -222,7 +222,7 @@ def _map(vec: Tensor, weight: Tensor, residual: Tensor | None = None,
         vec.flatten(0, 1), weight, None,
         None if residual is None else residual.flatten(0, 1),
         None if out is None else out.flatten(0, 1))
-    return found.view(*vec.shape[:2], -1)
+    return found.view(*vec.shape[:2], found.size(1))
 
 
 def _map_backward(grad: Tensor, vec: Tensor, weight: Tensor,
