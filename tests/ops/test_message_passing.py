@@ -309,11 +309,10 @@ def test_compiles(aggr):
             list(torch.autograd.grad(expected, variables, weight)), 1e-6)
 
 
-@pytest.mark.parametrize('broken', ['forward', 'backward', 'sources'])
 @pytest.mark.parametrize('dtype,channels,dims,has_shift,aggr', [
     (torch.float32, 64, 3, True, 'mean'), (torch.float16, 20, 9, False, 'sum'),
 ])
-def test_trial(dtype, channels, dims, has_shift, aggr, broken, monkeypatch):
+def test_trial(dtype, channels, dims, has_shift, aggr, monkeypatch):
     r"""Kernels that fail it are not used. It is run within an operator, where
     autograd does not work.
     """
@@ -323,13 +322,13 @@ def test_trial(dtype, channels, dims, has_shift, aggr, broken, monkeypatch):
     case = torch.device(DEVICE), dtype, torch.float32, channels, dims
     with torch._C._AutoDispatchBelowAutograd():
         assert triton.trial(*case, has_shift, aggr)
-    launch, name = triton._launch, {
-        'sources': 'backward_sources'}.get(broken, broken)
-    monkeypatch.setattr(
-        triton, '_launch', lambda kernel, programs, args: launch(
-            kernel, programs, {**args, 'edge': args['edge'] * (
-                1.2 if kernel == name else 1)}))
-    assert not triton.trial(*case, has_shift, aggr)
+    launch = triton._launch
+    for broken in ('forward', 'backward', 'backward_sources'):
+        monkeypatch.setattr(
+            triton, '_launch', lambda kernel, programs, args, broken=broken:
+            launch(kernel, programs, {**args, 'edge': args['edge'] * (
+                1.2 if kernel == broken else 1)}))
+        assert not triton.trial(*case, has_shift, aggr)
 
 
 def test_compiles_without_a_gpu(tmp_path):
