@@ -48,6 +48,14 @@ def serving(register: Any, module: Any, level: int) -> Iterator[Any]:
         yield module, DEVICE if on_gpu else 'cpu'
 
 
+def shorten(trials: Any, patch: pytest.MonkeyPatch) -> None:
+    r"""The interpreter makes message after message: trials have few there."""
+    if not GPU:
+        patch.setattr(trials, 'TARGETS', 4)
+        patch.setattr(trials, 'SOURCES', 5)
+        patch.setattr(trials, 'EDGES', 4 * trials.DEGREE)
+
+
 def compile_ahead(module: str, folder: Path) -> list[int]:
     r"""Compiles Triton kernels without a GPU; the interpreter takes more than
     the compiler does. Returns how much shared memory each needs.

@@ -74,7 +74,7 @@ def check(*args, **kwargs):
                 build('torch', *args, **kwargs))
 
 
-@settings(max_examples=500 if GPU else 20, deadline=None)
+@settings(max_examples=500 if GPU else 12, deadline=None)
 @given(clouds(700 if GPU else 150, dims=(1, 6)),
        level_sizes(4 if GPU else 3), st.sampled_from(ROTATIONS),
        st.sampled_from(['balanced', 'perfect']), st.booleans(),

@@ -13,6 +13,7 @@ from tests.ops.message_paths import (
     compile_ahead,
     paths,
     serving,
+    shorten,
 )
 from torch_geometric_erwin.ops.equivariant_messages import (
     cpu,
@@ -294,6 +295,7 @@ def test_trial(dtype, channels, axes, dims, has_shift, aggr, monkeypatch):
     """
     pytest.importorskip('triton')
     triton = register.triton
+    shorten(triton.trials, monkeypatch)
     monkeypatch.setattr(edge_lists, 'library', lambda: None)
     case = torch.device(DEVICE), dtype, torch.float32, channels, axes, dims
     with torch._C._AutoDispatchBelowAutograd():
