@@ -60,8 +60,7 @@ def test_model_compiles_once(given):
 
 
 @pytest.mark.parametrize('bias, native', [
-    ('distance', True), (None, True), ('distance', False),
-    ('squared', False), (None, False)])
+    ('distance', True), ('distance', False), ('squared', False)])
 def test_layer_through_the_whole_compiler(bias, native, monkeypatch):
     if not native:
         monkeypatch.setattr(cpu, 'serves', lambda *args: False)
